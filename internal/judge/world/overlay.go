@@ -1,0 +1,76 @@
+package world
+
+import (
+	"time"
+
+	"fettle/internal/fettle"
+)
+
+// Overlay is a View that predicts: what it was told overrides what is known.
+type Overlay struct {
+	View
+	facts  map[fettle.Subject]fettle.Facts
+	quorum map[fettle.Subject]fettle.QuorumGroup
+	extra  []fettle.Claim
+}
+
+// Over returns an overlay that predicts nothing yet.
+func Over(v View) *Overlay {
+	return &Overlay{View: v, facts: map[fettle.Subject]fettle.Facts{}, quorum: map[fettle.Subject]fettle.QuorumGroup{}}
+}
+
+// SetFact predicts one fact.
+func (o *Overlay) SetFact(s fettle.Subject, name string, v fettle.Value) {
+	f, ok := o.facts[s]
+	if !ok {
+		f = o.View.Facts(s).Clone()
+		if f == nil {
+			f = fettle.Facts{}
+		}
+		o.facts[s] = f
+	}
+	f[name] = v
+}
+
+// SetQuorum predicts a group.
+func (o *Overlay) SetQuorum(s fettle.Subject, g fettle.QuorumGroup) { o.quorum[s] = g.Clone() }
+
+// Claim adds a claim.
+func (o *Overlay) Claim(c ...fettle.Claim) { o.extra = append(o.extra, c...) }
+
+// Facts implements View.
+func (o *Overlay) Facts(s fettle.Subject) fettle.Facts {
+	if f, ok := o.facts[s]; ok {
+		return f
+	}
+	return o.View.Facts(s)
+}
+
+// FactsBy implements View. A predicted fact counts for every probe.
+func (o *Overlay) FactsBy(s fettle.Subject, probe string) fettle.Facts {
+	f := o.View.FactsBy(s, probe)
+	p, ok := o.facts[s]
+	if !ok {
+		return f
+	}
+	f = f.Clone()
+	for k, v := range p {
+		if _, has := f[k]; has {
+			f[k] = v
+		}
+	}
+	return f
+}
+
+// Quorum implements View. A predicted group is as fresh as any.
+func (o *Overlay) Quorum(s fettle.Subject, since time.Time) (fettle.QuorumGroup, bool) {
+	if g, ok := o.quorum[s]; ok {
+		return g.Clone(), true
+	}
+	return o.View.Quorum(s, since)
+}
+
+// Claims implements View.
+func (o *Overlay) Claims() []fettle.Claim {
+	return append(o.View.Claims(), o.extra...)
+}
