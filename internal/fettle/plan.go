@@ -61,9 +61,10 @@ type Step struct {
 
 // Late is a parameter whose value an earlier step will have produced.
 type Late struct {
-	Param  string `json:"param"`
-	Step   string `json:"step"`
-	Output string `json:"output"`
+	Param  string   `json:"param"`
+	Step   string   `json:"step"`
+	Output string   `json:"output"`
+	Type   FactType `json:"type"` // that it must have when it is known
 }
 
 // Generation pins a fact at the value it had when the plan was made.
@@ -86,6 +87,10 @@ type Prediction struct {
 	Subject Subject      `json:"subject"`
 	Facts   Facts        `json:"facts,omitempty"`
 	Quorum  *QuorumGroup `json:"quorum,omitempty"`
+
+	// NotLeader are members that must not lead afterwards, where it is not
+	// foretold who will: an election is not ours to predict.
+	NotLeader []Subject `json:"not_leader,omitempty"`
 }
 
 // Verdict is a guard's answer on one step.

@@ -172,7 +172,7 @@ type Unit struct {
 	WantedBy          []string // RequiredBy, BoundBy, WantedBy: who asks for it
 	NeedsDaemonReload bool
 	StateChanged      time.Time // of ActiveState; zero when never
-	StoppedBy         string    // who asked for its stop where the manager tells: "person" or ""; see the implementation
+	StoppedBy         string    // who asked for its stop: ByPerson, BySelf, ByUnknown, or "" (nobody: it ended by itself, or it runs)
 	Job               string    // type of a queued job, "" when none
 }
 
@@ -220,7 +220,8 @@ type Usage struct {
 type Processes interface {
 	List(ctx context.Context) ([]Process, error)
 	// DeletedOpen lists open files that have no name any more, on the given
-	// device (st_dev).
+	// device (st_dev). Where some processes could not be looked into it returns
+	// what it found together with an fs.ErrPermission.
 	DeletedOpen(ctx context.Context, device uint64) ([]OpenFile, error)
 	Signal(ctx context.Context, pid int, startTicks uint64, signal int) error // refused when the process is not the same one
 }
@@ -241,6 +242,8 @@ type OpenFile struct {
 	Process  Process
 	FD       int
 	Path     string // as it was named
+	Device   uint64 // st_dev
+	Inode    uint64 // with Device its identity: several descriptors may share one file
 	Bytes    int64  // allocated
 	Writable bool
 }

@@ -11,16 +11,32 @@ type Overlay struct {
 	View
 	facts  map[fettle.Subject]fettle.Facts
 	quorum map[fettle.Subject]fettle.QuorumGroup
+	hidden map[fettle.Subject]map[string]bool
 	extra  []fettle.Claim
 }
 
 // Over returns an overlay that predicts nothing yet.
 func Over(v View) *Overlay {
-	return &Overlay{View: v, facts: map[fettle.Subject]fettle.Facts{}, quorum: map[fettle.Subject]fettle.QuorumGroup{}}
+	return &Overlay{View: v, facts: map[fettle.Subject]fettle.Facts{}, quorum: map[fettle.Subject]fettle.QuorumGroup{},
+		hidden: map[fettle.Subject]map[string]bool{}}
 }
 
 // SetFact predicts one fact.
 func (o *Overlay) SetFact(s fettle.Subject, name string, v fettle.Value) {
+	o.own(s)[name] = v
+	delete(o.hidden[s], name)
+}
+
+// HideFact predicts that a fact will change, to what is not known yet.
+func (o *Overlay) HideFact(s fettle.Subject, name string) {
+	delete(o.own(s), name)
+	if o.hidden[s] == nil {
+		o.hidden[s] = map[string]bool{}
+	}
+	o.hidden[s][name] = true
+}
+
+func (o *Overlay) own(s fettle.Subject) fettle.Facts {
 	f, ok := o.facts[s]
 	if !ok {
 		f = o.View.Facts(s).Clone()
@@ -29,7 +45,7 @@ func (o *Overlay) SetFact(s fettle.Subject, name string, v fettle.Value) {
 		}
 		o.facts[s] = f
 	}
-	f[name] = v
+	return f
 }
 
 // SetQuorum predicts a group.
@@ -59,7 +75,21 @@ func (o *Overlay) FactsBy(s fettle.Subject, probe string) fettle.Facts {
 			f[k] = v
 		}
 	}
+	// any order: each is taken out by itself
+	for k := range o.hidden[s] {
+		delete(f, k)
+	}
 	return f
+}
+
+// Asked implements View. What is hidden is not known.
+func (o *Overlay) Asked(s fettle.Subject, names ...string) (time.Time, bool) {
+	for _, name := range names {
+		if o.hidden[s][name] {
+			return time.Time{}, false
+		}
+	}
+	return o.View.Asked(s, names...)
 }
 
 // Quorum implements View. A predicted group is as fresh as any.

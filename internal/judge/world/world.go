@@ -195,48 +195,52 @@ func compareObservers(a, b fettle.Observer) int {
 }
 
 // Facts implements View.
-func (w *World) Facts(s fettle.Subject) fettle.Facts { return w.facts(s, "") }
+func (w *World) Facts(s fettle.Subject) fettle.Facts { return merge(w.Observations(s), "") }
 
 // FactsBy implements View.
-func (w *World) FactsBy(s fettle.Subject, probe string) fettle.Facts { return w.facts(s, probe) }
+func (w *World) FactsBy(s fettle.Subject, probe string) fettle.Facts {
+	return merge(w.Observations(s), probe)
+}
 
-func (w *World) facts(s fettle.Subject, probe string) fettle.Facts {
-	var only fettle.Observation
+// Asked implements View.
+func (w *World) Asked(s fettle.Subject, names ...string) (time.Time, bool) {
+	return asked(w.Observations(s), names)
+}
+
+// merge takes each fact from the newest observation that has it.
+func merge(seen []fettle.Observation, probe string) fettle.Facts {
+	var only fettle.Facts
 	known := 0
-	for _, o := range w.Observations(s) {
+	for _, o := range seen {
 		if o.Known() && (probe == "" || o.Probe == probe) {
-			only = o
+			only = o.Facts
 			known++
 		}
 	}
-	switch known {
-	case 0:
-		return nil
-	case 1:
-		return only.Facts
+	if known < 2 {
+		return only
 	}
 	merged := fettle.Facts{}
-	asked := map[string]time.Time{}
-	for _, o := range w.Observations(s) {
-		if !o.Known() || (probe != "" && o.Probe != probe) {
+	at := map[string]time.Time{}
+	for _, o := range seen {
+		if !o.Known() || probe != "" && o.Probe != probe {
 			continue
 		}
 		for k, v := range o.Facts {
-			if at, ok := asked[k]; !ok || o.Asked.After(at) {
-				merged[k], asked[k] = v, o.Asked
+			if t, ok := at[k]; !ok || o.Asked.After(t) {
+				merged[k], at[k] = v, o.Asked
 			}
 		}
 	}
 	return merged
 }
 
-// Asked implements View.
-func (w *World) Asked(s fettle.Subject, names ...string) (time.Time, bool) {
+func asked(seen []fettle.Observation, names []string) (time.Time, bool) {
 	var oldest time.Time
 	for _, name := range names {
 		var at time.Time
 		found := false
-		for _, o := range w.Observations(s) {
+		for _, o := range seen {
 			if _, ok := o.Facts[name]; ok && o.Known() && (!found || o.Asked.After(at)) {
 				at, found = o.Asked, true
 			}

@@ -1,0 +1,188 @@
+package diagnose
+
+import (
+	"slices"
+
+	"fettle/internal/fettle"
+)
+
+// watch judges the observers: who looks at what away from its own machine, and
+// whether it is ill itself rather than all that it sees.
+//
+// An observer is a host. To it, a thing seems dead if it did not answer, if the
+// probe was cut off or failed, or if a critical condition of it rests on this
+// observer's word. Others confirm that if more of the hosts that looked from
+// elsewhere say so than deny it. Things on the observer's own machine are left
+// out: no one else can look at them, and to see them needs no network.
+type watch struct {
+	weights Weights
+	ids     map[fettle.Subject]int32
+	hosts   []observer
+	flipped []int32        // hosts whose figures changed
+	doubts  map[int32]bool // nodes that are raised on the word of ill observers alone
+}
+
+// observer is one host's figures.
+type observer struct {
+	host   fettle.Subject
+	root   string
+	looked int // things elsewhere that it has something to say about
+	alone  int // of these, how many seem dead to it and nobody else confirms it
+	ill    bool
+	queued bool
+}
+
+// look is what one host sees of one subject.
+type look struct {
+	host  int32
+	sees  sight
+	alone bool
+}
+
+// sight is what a look shows. Only gone and well are words about the subject.
+type sight int8
+
+const (
+	nothing sight = iota
+	mute          // the observer got no answer out of its own probe
+	well
+	gone // it did not answer, or a critical condition was seen
+)
+
+func (w *watch) host(s fettle.Subject) int32 {
+	id, ok := w.ids[s]
+	if !ok {
+		id = int32(len(w.hosts))
+		w.ids[s] = id
+		w.hosts = append(w.hosts, observer{host: s, root: rootText(s)})
+	}
+	return id
+}
+
+// readLooks notes who sees what of a subject from elsewhere.
+func (d *Diagnoser) readLooks(id int32, observations []fettle.Observation, conditions []fettle.Condition) {
+	looks := d.looks[:0]
+	see := func(s fettle.Subject, what sight) {
+		h := d.watch.host(s)
+		for i := range looks {
+			if looks[i].host == h {
+				looks[i].sees = max(looks[i].sees, what)
+				return
+			}
+		}
+		if !d.standsOn(id, d.watch.hosts[h].root) {
+			looks = append(looks, look{host: h, sees: what})
+		}
+	}
+	for i := range observations {
+		see(observations[i].Host, sightOf(observations[i].Reason))
+	}
+	for i := range conditions {
+		for j := range conditions[i].Evidence {
+			e := &conditions[i].Evidence[j]
+			if e.Says == fettle.Yes && d.specs[d.specOf(conditions[i].Code)].critical {
+				see(e.Observer.Host, gone)
+			}
+		}
+	}
+	d.looks = looks
+	weigh(looks)
+	slices.SortFunc(looks, func(a, b look) int { return int(a.host - b.host) })
+	if slices.Equal(looks, d.subjects[id].looks) {
+		return
+	}
+	d.watch.tally(d.subjects[id].looks, -1)
+	d.watch.tally(looks, 1)
+	d.subjects[id].looks = slices.Clone(looks)
+}
+
+func sightOf(r fettle.Reason) sight {
+	switch r {
+	case "":
+		return well
+	case fettle.Unreachable:
+		return gone
+	case fettle.TimedOut, fettle.Failed:
+		return mute
+	}
+	return nothing // it may not look, or cannot: that is no sign of anything
+}
+
+// weigh finds who is alone with seeing one subject dead.
+func weigh(looks []look) {
+	balance := 0
+	for _, l := range looks {
+		switch l.sees {
+		case gone:
+			balance++
+		case well:
+			balance--
+		}
+	}
+	for i := range looks {
+		switch looks[i].sees {
+		case gone:
+			looks[i].alone = balance-1 <= 0
+		case mute:
+			looks[i].alone = balance <= 0
+		}
+	}
+}
+
+func (w *watch) tally(looks []look, sign int) {
+	for _, l := range looks {
+		h := &w.hosts[l.host]
+		if l.sees != nothing {
+			h.looked += sign
+		}
+		if l.alone {
+			h.alone += sign
+		}
+		if !h.queued {
+			h.queued = true
+			w.flipped = append(w.flipped, l.host)
+		}
+	}
+}
+
+// settle judges the observers whose figures changed, and reports whether any of
+// them turned ill or well, and whether the figures of an ill one changed.
+func (w *watch) settle() (turned, shown bool) {
+	for _, id := range w.flipped {
+		h := &w.hosts[id]
+		h.queued = false
+		ill := h.alone >= w.weights.DoubtLeast && h.alone*1000 > w.weights.DoubtPermille*h.looked
+		turned = turned || ill != h.ill
+		shown = shown || ill || h.ill
+		h.ill = ill
+	}
+	w.flipped = w.flipped[:0]
+	return turned, shown
+}
+
+// doubted reports whether a raised condition rests on the word of ill observers
+// alone.
+func (w *watch) doubted(r *reading) bool {
+	if r.own || len(r.yes) == 0 {
+		return false
+	}
+	for _, h := range r.yes {
+		if !w.hosts[h].ill {
+			return false
+		}
+	}
+	return true
+}
+
+// note keeps the list of doubted conditions and reports whether what it shows
+// changed.
+func (w *watch) note(n int32, doubted bool, old, now *reading) bool {
+	was := w.doubts[n]
+	switch {
+	case doubted:
+		w.doubts[n] = true
+	case was:
+		delete(w.doubts, n)
+	}
+	return was != doubted || doubted && !slices.Equal(old.yes, now.yes)
+}

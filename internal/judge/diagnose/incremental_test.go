@@ -1,0 +1,109 @@
+package diagnose
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/world"
+)
+
+// TestIncrementalEqualsScratch changes worlds step by step and compares what an
+// old diagnoser makes of each step with what a new one makes of the whole; and
+// what Update returned with what Groups shows.
+func TestIncrementalEqualsScratch(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		kinds := number(t, 1, 4, "kinds")
+		c := drawCatalogue(t, kinds, number(t, kinds, 7, "codes"), 12)
+		subjects := drawSubjects(t, kinds, 5)
+		w := drawWorld(t, &c, subjects)
+		weights := DefaultWeights()
+		weights.Supposed = rapid.SampledFrom([]int{2, 15}).Draw(t, "supposed")
+		weights.DoubtLeast = rapid.SampledFrom([]int{2, 3}).Draw(t, "doubt")
+		weights.DoubtPermille = 300
+		weights.Work = rapid.SampledFrom([]int{30, 200_000}).Draw(t, "work")
+		cats := []fettle.Catalogue{c}
+		d, err := New(cats, weights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := map[fettle.ConditionKey]Group{}
+		take := func(groups []Group) {
+			for i, g := range groups {
+				if i > 0 && groups[i-1].Key.Compare(g.Key) >= 0 {
+					t.Fatalf("Update returned %v after %v", g.Key, groups[i-1].Key)
+				}
+				if g.Gone {
+					delete(told, g.Key)
+				} else {
+					told[g.Key] = g
+				}
+			}
+		}
+		take(d.Load(w, at(60)))
+		for step := range number(t, 1, 12, "steps") {
+			var changed []fettle.Subject
+			for range number(t, 1, 4, "changes") {
+				s := rapid.SampledFrom(subjects).Draw(t, "subject")
+				changed = append(changed, s)
+				specs := specsOf(&c, s)
+				switch k := number(t, 0, 5, "what"); {
+				case k == 0:
+					w.Observe(drawObservation(t, s, subjects, at(60+step)))
+				case k == 1 && len(specs) > 0:
+					w.DropCondition(fettle.ConditionKey{Code: rapid.SampledFrom(specs).Draw(t, "code").Code, Subject: s})
+				case len(specs) > 0:
+					w.SetCondition(drawCondition(t, rapid.SampledFrom(specs).Draw(t, "code"), s))
+				}
+			}
+			take(d.Update(w, at(60+step), changed...))
+			checkAgainstScratch(t, d, cats, weights, w, told)
+		}
+	})
+}
+
+func checkAgainstScratch(t *rapid.T, d *Diagnoser, cats []fettle.Catalogue, weights Weights, w *world.World, told map[fettle.ConditionKey]Group) {
+	t.Helper()
+	fresh, err := New(cats, weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh.Load(w, at(1000))
+	got, want := printGroups(d.Groups()), printGroups(fresh.Groups())
+	if got != want {
+		t.Fatalf("step by step:\n%s\nfrom scratch:\n%s", got, want)
+	}
+	var kept []Group
+	for _, g := range told {
+		kept = append(kept, g)
+	}
+	slices.SortFunc(kept, func(a, b Group) int { return a.Key.Compare(b.Key) })
+	if got := printGroups(kept); got != want {
+		t.Fatalf("what Update told:\n%s\nGroups:\n%s", got, want)
+	}
+	for i, g := range d.Groups() {
+		if !slices.Equal(g.Members, fresh.Groups()[i].Members) {
+			t.Fatalf("members of %v: %v, from scratch %v", g.Key, g.Members, fresh.Groups()[i].Members)
+		}
+	}
+	checkInside(t, d)
+}
+
+// checkInside checks what must hold between the parts of a Diagnoser.
+func checkInside(t *rapid.T, d *Diagnoser) {
+	t.Helper()
+	for i := range d.groups {
+		for j, n := range d.groups[i].order {
+			if j > 0 && d.compare(d.groups[i].order[j-1], n) >= 0 {
+				t.Fatalf("group %d is not in order at %v", i, d.key(n))
+			}
+		}
+	}
+	for s, id := range d.ids {
+		if d.subjects[id].name != s {
+			t.Fatalf("subject %s has number %d of %s", s, id, d.subjects[id].name)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package diagnose
+
+import (
+	"fmt"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/world"
+)
+
+// epoch is when every test's story begins.
+var epoch = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+
+func at(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
+
+var (
+	allSure = []fettle.Surely{fettle.Always, fettle.Often, fettle.Sometimes}
+	allRels = []fettle.Relation{fettle.RunsOn, fettle.PartOf, fettle.Uses, fettle.In}
+)
+
+// number draws from a range evenly; rapid's own ranges prefer small numbers, and
+// small worlds have nothing in common.
+func number(t *rapid.T, least, most int, label string) int {
+	all := make([]int, most-least+1)
+	for i := range all {
+		all[i] = least + i
+	}
+	return rapid.SampledFrom(all).Draw(t, label)
+}
+
+// drawCatalogue draws causal knowledge: a few kinds, a few conditions of each,
+// any edges between them, loops among them.
+func drawCatalogue(t *rapid.T, kinds, codes, edges int) fettle.Catalogue {
+	c := fettle.Catalogue{Adapter: "x"}
+	for i := range codes {
+		probe := ""
+		if i%3 != 2 {
+			probe = fmt.Sprintf("x.p%d", i)
+		}
+		c.Conditions = append(c.Conditions, fettle.ConditionSpec{
+			Code: fettle.Code(fmt.Sprintf("x.c%d", i)),
+			Kind: fettle.Kind(fmt.Sprintf("k%d", i%kinds)), Probe: probe,
+			Layer:    fettle.Layer(number(t, 1, 7, "layer")),
+			Severity: rapid.SampledFrom([]fettle.Severity{fettle.Critical, fettle.Warning}).Draw(t, "severity"),
+		})
+	}
+	paths := []fettle.Path{fettle.Self, ">uses", "<uses", ">runs-on", "<runs-on", ">in <in", "<uses >in", ">part-of <part-of <uses"}
+	for range number(t, edges/2, edges, "edges") {
+		from := number(t, 0, codes-1, "from")
+		e := fettle.EffectOn{
+			Condition: c.Conditions[number(t, 0, codes-1, "to")].Code,
+			Path:      rapid.SampledFrom(paths).Draw(t, "path"),
+			Surely:    rapid.SampledFrom(allSure).Draw(t, "surely"),
+			Within:    time.Duration(number(t, 0, 20, "within")) * time.Second,
+		}
+		if e.Condition == c.Conditions[from].Code && e.Path == fettle.Self {
+			continue
+		}
+		if rapid.Bool().Draw(t, "other end") {
+			to, _ := c.FindCondition(e.Condition)
+			to.CausedBy = append(to.CausedBy, fettle.EffectOn{Condition: c.Conditions[from].Code, Path: e.Path.Reverse(), Surely: e.Surely, Within: e.Within})
+		} else {
+			c.Conditions[from].Effects = append(c.Conditions[from].Effects, e)
+		}
+	}
+	return c
+}
+
+// drawSubjects names some subjects of each kind.
+func drawSubjects(t *rapid.T, kinds, most int) []fettle.Subject {
+	var list []fettle.Subject
+	for k := range kinds {
+		for i := range number(t, 1, most, "subjects") {
+			list = append(list, fettle.NewSubject(fettle.Kind(fmt.Sprintf("k%d", k)), fmt.Sprintf("r%d", i%2), fmt.Sprintf("s%d", i)))
+		}
+	}
+	return list
+}
+
+func drawHost(t *rapid.T) fettle.Subject {
+	return fettle.HostSubject(rapid.SampledFrom([]string{"r0", "h1", "h2", "h3"}).Draw(t, "host"))
+}
+
+// drawObservation draws what one host sees of a subject, with some edges.
+func drawObservation(t *rapid.T, s fettle.Subject, subjects []fettle.Subject, when time.Time) fettle.Observation {
+	o := fettle.Observation{Subject: s, Host: drawHost(t), Probe: "x.p", Asked: when}
+	o.Reason = rapid.SampledFrom([]fettle.Reason{"", "", "", fettle.Unreachable, fettle.TimedOut, fettle.PermissionDenied}).Draw(t, "reason")
+	o.Gone = number(t, 0, 9, "gone") == 0
+	for range number(t, 0, 2, "edges") {
+		e := fettle.Edge{
+			From: s, To: rapid.SampledFrom(subjects).Draw(t, "to"),
+			Rel: rapid.SampledFrom(allRels).Draw(t, "rel"),
+		}
+		if number(t, 0, 4, "turned") == 0 {
+			e.From, e.To = e.To, e.From
+		}
+		o.Edges = append(o.Edges, e)
+	}
+	return o
+}
+
+// drawCondition draws a condition's state.
+func drawCondition(t *rapid.T, spec *fettle.ConditionSpec, s fettle.Subject) fettle.Condition {
+	c := fettle.Condition{
+		ConditionKey: fettle.ConditionKey{Code: spec.Code, Subject: s},
+		State:        rapid.SampledFrom([]fettle.Tri{fettle.Yes, fettle.Yes, fettle.Yes, fettle.No, fettle.No, fettle.Unknown}).Draw(t, "state"),
+	}
+	lastClear := number(t, 0, 40, "last clear")
+	if lastClear%4 != 0 {
+		c.LastClear = at(lastClear)
+	}
+	if c.State == fettle.Yes {
+		c.FirstSeen = at(lastClear + number(t, 0, 20, "first seen"))
+		c.Since = c.FirstSeen
+	}
+	for range number(t, 0, 2, "observers") {
+		c.Evidence = append(c.Evidence, fettle.Evidence{Observer: fettle.Observer{Host: drawHost(t), Probe: spec.Probe}, Asked: c.LastClear, Says: c.State})
+	}
+	return c
+}
+
+// specsOf returns the conditions that can befall a subject.
+func specsOf(c *fettle.Catalogue, s fettle.Subject) []*fettle.ConditionSpec {
+	var list []*fettle.ConditionSpec
+	for i := range c.Conditions {
+		if c.Conditions[i].Kind == s.Kind() {
+			list = append(list, &c.Conditions[i])
+		}
+	}
+	return list
+}
+
+// drawWorld draws a small world.
+func drawWorld(t *rapid.T, c *fettle.Catalogue, subjects []fettle.Subject) *world.World {
+	w := world.New()
+	for _, s := range subjects {
+		w.Observe(drawObservation(t, s, subjects, epoch))
+		for _, spec := range specsOf(c, s) {
+			if number(t, 0, 3, "judged") > 0 {
+				w.SetCondition(drawCondition(t, spec, s))
+			}
+		}
+	}
+	return w
+}

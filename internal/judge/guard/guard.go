@@ -1,0 +1,164 @@
+// Package guard says whether a step may start. Every guard is a total, pure
+// function of a Question: the step, the facts, the time and what the loop knows
+// of the plan. A guard that does not know, refuses, and says why, with the
+// numbers, and what would lift the refusal.
+//
+// It is not the policy (that is data, read here) and it does not act. Its
+// invariants are S1 to S14 of the design, as far as a server can keep them; each
+// guard names the one that it keeps. The list is fixed: no runbook, adapter or
+// user can take a guard out of it.
+package guard
+
+import (
+	"slices"
+	"time"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/world"
+)
+
+// Question is everything that a decision on one step may depend on.
+type Question struct {
+	Plan   fettle.Plan
+	Step   fettle.Step // late parameters filled in
+	View   world.View
+	Now    time.Time
+	Policy fettle.Policy
+
+	// Undo: the step is not applied but taken back. Releases are free of
+	// freeze, budgets, rate and autonomy, never of S2 and S4.
+	Undo bool
+	// Begun: the plan has done a step already. What only decides whether a plan
+	// may begin (rate) is not asked again.
+	Begun bool
+
+	Level    fettle.Level // that the policy gives this plan
+	LevelWhy string
+	Approval *Approval // nil: nobody approved
+	Freeze   *Freeze   // nil: not frozen
+	Leader   bool      // this server holds the leader token, asked just now
+	Attempts []Attempt // plans begun, within the rate's window, anywhere
+	Flapping bool      // the cause flaps
+	Proofs   []fettle.Proof
+
+	// Predicted is what the plan foretells of the quorum group of this step,
+	// from the facts as they are now; nil when the step foretells none.
+	Predicted *fettle.QuorumGroup
+
+	// Requires holds the answer to each of Step.Requires, in order.
+	Requires []Answer
+	// Ill reports whether a subject has a raised condition that takes something
+	// from its users.
+	Ill func(fettle.Subject) bool
+	// Stopped returns the condition that says that a person stopped this, or
+	// what it runs on, on purpose.
+	Stopped func(fettle.Subject) (fettle.ConditionKey, bool)
+	// Action is the step's catalogue entry; nil is refused.
+	Action *fettle.ActionSpec
+}
+
+// Answer is the value of a precondition and, where it is not yes, why.
+type Answer struct {
+	Says fettle.Tri
+	Why  string
+}
+
+// Approval is a person's yes to one plan, by hash, with an end.
+type Approval struct {
+	Plan  string    `json:"plan"` // hash
+	By    string    `json:"by"`
+	Until time.Time `json:"until"`
+}
+
+// Freeze stops everything that is new.
+type Freeze struct {
+	By    string    `json:"by"`
+	Since time.Time `json:"since"`
+	Why   string    `json:"why,omitempty"`
+}
+
+// Attempt is a plan that was begun.
+type Attempt struct {
+	At    time.Time           `json:"at"`
+	Cause fettle.ConditionKey `json:"cause"`
+	Rung  string              `json:"rung"`
+}
+
+// Guard is one of the list.
+type Guard struct {
+	Name      string
+	Invariant string
+	judge     func(Question) fettle.Verdict
+}
+
+// List returns the guards, in the order in which they are asked.
+func List() []Guard {
+	return []Guard{
+		{"leader", "S7", leader},
+		{"freeze", "S11", freeze},
+		{"person", "S11", person},
+		{"catalogued", "S7", catalogued},
+		{"freshness", "S1", freshness},
+		{"preconditions", "S7", preconditions},
+		{"generations", "S7", generations},
+		{"quorum", "S2", quorum},
+		{"identity", "S2", identity},
+		{"implied-quorum", "S2", impliedQuorum},
+		{"implied-identity", "S2", impliedIdentity},
+		{"replicas", "S2", replicas},
+		{"budget", "S3", budget},
+		{"fencing", "S4", fencing},
+		{"data", "S5", data},
+		{"reachability", "S8", reachability},
+		{"forward-only", "S9", forwardOnly},
+		{"ladder", "S10", ladder},
+		{"flapping", "S10", flapping},
+		{"secrets", "S14", secrets},
+		{"autonomy", "S7", autonomy},
+	}
+}
+
+// Check asks every guard and returns all their verdicts, also after a refusal:
+// a person is told everything that stands in the way at once. A guard that
+// panics, refuses.
+func Check(q Question) []fettle.Verdict { return check(List(), q) }
+
+func check(list []Guard, q Question) []fettle.Verdict {
+	out := make([]fettle.Verdict, 0, len(list))
+	for _, g := range list {
+		out = append(out, ask(g, q))
+	}
+	return out
+}
+
+func ask(g Guard, q Question) (v fettle.Verdict) {
+	defer func() {
+		if r := recover(); r != nil {
+			v = fettle.Verdict{Why: "the guard itself failed, and a guard that fails refuses", Lifts: "report this as a defect of Fettle"}
+		}
+		v.Guard, v.Invariant = g.Name, g.Invariant
+	}()
+	return g.judge(q)
+}
+
+// Allowed reports whether every verdict allows; of none, it does not.
+func Allowed(verdicts []fettle.Verdict) bool {
+	return len(verdicts) > 0 && !slices.ContainsFunc(verdicts, func(v fettle.Verdict) bool { return !v.Allow })
+}
+
+// Refusals returns the verdicts that refuse.
+func Refusals(verdicts []fettle.Verdict) []fettle.Verdict {
+	var out []fettle.Verdict
+	for _, v := range verdicts {
+		if !v.Allow {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func allow(why string) fettle.Verdict { return fettle.Verdict{Allow: true, Why: why} }
+
+func refuse(why, arithmetic, lifts string) fettle.Verdict {
+	return fettle.Verdict{Why: why, Arithmetic: arithmetic, Lifts: lifts}
+}

@@ -1,0 +1,282 @@
+package incident
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/guard"
+	"fettle/internal/judge/plan"
+	"fettle/internal/judge/runbook"
+)
+
+// settleWait is how long a settling look may take, and how often one is tried,
+// before an open question stays open.
+const (
+	settleWait  = 2 * time.Second
+	settleTries = 2
+)
+
+// wideWait is how long a look at everything about a cause may take: it includes
+// probes that walk a filesystem.
+const wideWait = 10 * time.Second
+
+// clearWait is how long the cause may take to clear after the last step was
+// verified: the observation that clears it may have to be polled for.
+const clearWait = 60 * time.Second
+
+// consider decides what is to be done next about an incident that waits for
+// nothing in particular.
+func (m *Mind) consider(r *Record) {
+	r.poked = false
+	if r.Progress.Undoing {
+		m.startUndo(r)
+		return
+	}
+	cond, ok := m.world.Condition(r.Cause)
+	switch {
+	case ok && cond.State == fettle.No && !r.inFlight():
+		m.cleared(r)
+		return
+	case r.Progress.Mine:
+		return
+	case r.begun():
+		m.goOn(r)
+		return
+	}
+	if g, yes := m.explained(r); yes {
+		m.supersede(r, g)
+		return
+	}
+	if !m.settled(r, cond) {
+		return
+	}
+	m.propose(r, cond)
+}
+
+// settled reports whether the diagnosis may be acted upon; where not, it has
+// said so, or asked for what would settle it.
+func (m *Mind) settled(r *Record, cond fettle.Condition) bool {
+	cause := m.causeOf(r)
+	switch {
+	case slices.Contains(r.Diagnosis.Ill, r.Cause):
+		m.hold(r, "it rests on the word of an observer that seems ill itself; nothing is repaired on it", 10*time.Second)
+		return false
+	case cause != nil && !cause.Observed, cond.State == fettle.Unknown:
+		return m.lookOr(r, func() {
+			m.escalate(r, "the cause is supposed, not seen, and nobody could see it; a person must look at "+string(r.Cause.Subject))
+		})
+	}
+	return true
+}
+
+// lookOr asks for what would settle the diagnosis, a few times, and then does
+// otherwise. It returns false: nothing may be done yet.
+func (m *Mind) lookOr(r *Record, otherwise func()) bool {
+	looks := r.Diagnosis.Look
+	if spec := m.specs[r.Cause.Code]; spec != nil && spec.Probe != "" {
+		looks = append(slices.Clone(looks), fettle.Look{Subject: r.Cause.Subject, Probe: spec.Probe})
+	}
+	if r.Progress.Looked >= settleTries || len(looks) == 0 {
+		otherwise()
+		return false
+	}
+	r.Progress.Looked++
+	key := fmt.Sprintf("%s?%d", r.ID, r.Progress.Looked)
+	m.phase(r, PhaseSettle, m.now.Add(2*settleWait))
+	r.Progress.Key = key
+	m.tell(r, fettle.Event{Kind: fettle.EvNote, Text: fmt.Sprintf("looking again at %d things that would settle it", len(looks))})
+	m.decisions = append(m.decisions, Decision{Kind: Gather, Incident: r.ID, Key: key, Looks: looks, Within: settleWait})
+	return false
+}
+
+func (m *Mind) causeOf(r *Record) *fettle.Cause {
+	for i := range r.Diagnosis.Causes {
+		if r.Diagnosis.Causes[i].ConditionKey == r.Cause {
+			return &r.Diagnosis.Causes[i]
+		}
+	}
+	return nil
+}
+
+// propose makes the plan of the next rung that fits and begins it as far as the
+// policy permits.
+func (m *Mind) propose(r *Record, cond fettle.Condition) {
+	spec, err := m.spec(r.Cause.Code)
+	if err != nil {
+		m.escalate(r, err.Error())
+		return
+	}
+	if spec.Explains {
+		m.hold(r, "it was done on purpose; it is reported and left alone", time.Hour)
+		return
+	}
+	p, ok := m.choose(r, spec)
+	if !ok {
+		return
+	}
+	if open := r.Diagnosis.Unsettled; len(open) > 0 && !gentle(p) {
+		m.lookOr(r, func() {
+			m.escalate(r, fmt.Sprintf("%d explanations are too close to call, and this rung is not reversible; a person must choose", len(open)+1))
+		})
+		return
+	}
+	if r.Plan == nil || r.Plan.Hash != p.Hash {
+		m.tell(r, fettle.Event{Kind: fettle.EvPlanned, Text: fmt.Sprintf("runbook %s, rung %s: %d steps, risk %s", p.Runbook, p.Rung, len(p.Steps), p.Risk)})
+	}
+	r.Plan = &p
+	r.Progress.Step, r.Progress.Done = 0, nil
+	level, why := m.Level(p)
+	if level < fettle.Automatic && !m.approved(r) {
+		m.ask(r, level, why)
+		return
+	}
+	m.startStep(r)
+}
+
+// gentle reports whether a plan may be tried while its cause is uncertain.
+func gentle(p fettle.Plan) bool {
+	return runbook.Reversible(p) && p.Risk == fettle.LowRisk && len(p.Takes) == 0
+}
+
+func (m *Mind) approved(r *Record) bool {
+	a := r.Progress.Approval
+	return a != nil && r.Plan != nil && a.Plan == r.Plan.Hash && m.now.Before(a.Until)
+}
+
+// choose walks the ladder from where it stands to the first rung that fits.
+func (m *Mind) choose(r *Record, spec *fettle.ConditionSpec) (fettle.Plan, bool) {
+	n := -1
+	var whyNot []string
+	for _, book := range m.books.For(r.Cause.Code) {
+		for i := range book.Rungs {
+			if n++; n < r.Progress.Rung {
+				continue
+			}
+			name := book.Name + "/" + book.Rungs[i].Name
+			if m.tried(r.Cause, name) >= 2 {
+				whyNot = append(whyNot, name+": tried twice of late")
+				continue
+			}
+			p, err := plan.Make(plan.Input{
+				Incident: r.ID, Cause: r.Cause, Book: book, Rung: i, Attempt: r.Progress.Attempt,
+				Pins: m.pins, View: m.world, Now: m.now, Catalogues: m.cats,
+			})
+			var no *plan.NotApplicable
+			if errors.As(err, &no) {
+				whyNot = append(whyNot, name+": "+no.Why)
+				continue
+			}
+			if err != nil {
+				whyNot = append(whyNot, name+": "+err.Error())
+				continue
+			}
+			for _, w := range whyNot {
+				m.note(r, "rung "+w)
+			}
+			return p, true
+		}
+	}
+	if n >= 0 && m.lookWide(r) {
+		return fettle.Plan{}, false
+	}
+	for _, w := range whyNot {
+		m.note(r, "rung "+w)
+	}
+	switch {
+	case n < 0 && spec.NotMended != "":
+		m.escalate(r, "it is not mended by Fettle: "+spec.NotMended)
+	case n < 0:
+		m.escalate(r, "no runbook here mends "+string(r.Cause.Code))
+	default:
+		m.escalate(r, "no rung of the ladder fits, or all were tried; a person must go on from here")
+		r.Progress.Due = m.now.Add(30 * time.Second) // the world may come to fit one
+	}
+	return fettle.Plan{}, false
+}
+
+// lookWide asks, once, for every fact that any probe can tell of the cause: no
+// rung fits, perhaps because what would make one fit was not looked at yet.
+func (m *Mind) lookWide(r *Record) bool {
+	if r.Progress.Wide {
+		return false
+	}
+	r.Progress.Wide = true
+	var looks []fettle.Look
+	for _, c := range m.cats {
+		for _, p := range c.Probes {
+			if p.Kind == r.Cause.Subject.Kind() {
+				looks = append(looks, fettle.Look{Subject: r.Cause.Subject, Probe: p.Name})
+			}
+		}
+	}
+	if looks = m.notFresh(looks, gatherWait); len(looks) == 0 {
+		return false
+	}
+	r.Progress.Key = r.ID + "?wide"
+	m.phase(r, PhaseSettle, m.now.Add(wideWait+time.Second))
+	m.decisions = append(m.decisions, Decision{Kind: Gather, Incident: r.ID, Key: r.Progress.Key, Looks: looks, Within: wideWait})
+	return true
+}
+
+// note writes a sentence once.
+func (m *Mind) note(r *Record, text string) {
+	for _, e := range r.Story {
+		if e.Kind == fettle.EvNote && e.Text == text {
+			return
+		}
+	}
+	m.tell(r, fettle.Event{Kind: fettle.EvNote, Text: text})
+}
+
+// tried counts how often a rung was begun for this cause within the window.
+func (m *Mind) tried(cause fettle.ConditionKey, rung string) int {
+	since := m.now.Add(-guard.Rate(m.policy).Window)
+	n := 0
+	for _, a := range m.attempts {
+		if a.Cause == cause && a.Rung == rung && !a.At.Before(since) {
+			n++
+		}
+	}
+	return n
+}
+
+// ask puts the plan to a person, or only shows it, as the level says.
+func (m *Mind) ask(r *Record, level fettle.Level, why string) {
+	r.State, r.Why = fettle.Proposed, why
+	text := fmt.Sprintf("level %s (%s)", level, why)
+	if level == fettle.Approve {
+		text = "waits for a person's approval: " + why
+	}
+	if r.Progress.Asked != r.Plan.Hash {
+		r.Progress.Asked = r.Plan.Hash
+		m.tell(r, fettle.Event{Kind: fettle.EvAsked, Text: text, Verdicts: m.preview(r)})
+		if level == fettle.Approve {
+			m.decisions = append(m.decisions, Decision{Kind: Call, Incident: r.ID, Text: text})
+		}
+	}
+	m.phase(r, PhaseIdle, time.Time{})
+}
+
+// preview asks the guards about the first step on the facts as they are, so that
+// who is asked sees the arithmetic. It decides nothing.
+func (m *Mind) preview(r *Record) []fettle.Verdict {
+	filled, err := plan.Fill(r.Plan.Steps[0], nil)
+	if err != nil {
+		return nil
+	}
+	return guard.Check(m.question(r, filled, false))
+}
+
+// cleared ends an incident whose cause is known to be clear.
+func (m *Mind) cleared(r *Record) {
+	text := "it cleared by itself"
+	if r.begun() {
+		text = "mended and verified"
+	}
+	took := m.now.Sub(r.Opened)
+	m.tell(r, fettle.Event{Kind: fettle.EvResolved, Text: text, Took: took})
+	m.end(r, fettle.Resolved, text)
+}

@@ -1,0 +1,62 @@
+package incident
+
+import (
+	"time"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/guard"
+)
+
+// beginUndo takes back what the plan did, last step first.
+func (m *Mind) beginUndo(r *Record, why string, byPerson bool) {
+	r.Progress.Undoing, r.Progress.UndoWhy = true, why
+	if !byPerson {
+		m.tell(r, fettle.Event{Kind: fettle.EvFailed, Text: why + "; what was done is taken back"})
+	}
+	r.State, r.Why = fettle.Undoing, why
+	m.startUndo(r)
+}
+
+func lastDone(r *Record) *DoneStep {
+	for i := len(r.Progress.Done) - 1; i >= 0; i-- {
+		if d := &r.Progress.Done[i]; !d.Undone && !d.Skipped {
+			return d
+		}
+	}
+	return nil
+}
+
+func (m *Mind) startUndo(r *Record) {
+	d := lastDone(r)
+	if d == nil {
+		m.takeOver(r, "everything was taken back ("+r.Progress.UndoWhy+"); a person must go on from here")
+		return
+	}
+	looks := append(m.looksAt(d.Step.Target), d.Step.Looks...)
+	if d.Step.Group != "" {
+		looks = append(looks, m.looksAt(d.Step.Group)...)
+	}
+	m.gather(r, m.notFresh(looks, d.Step.Fresh), d.Key+".undo?", d.Step.Fresh)
+}
+
+// decideUndo asks the guards: an undo is a guarded step.
+func (m *Mind) decideUndo(r *Record) {
+	d := lastDone(r)
+	verdicts := guard.Check(m.question(r, d.Step, true))
+	if !guard.Allowed(verdicts) {
+		no := guard.Refusals(verdicts)[0]
+		m.tell(r, fettle.Event{Kind: fettle.EvRefused, Step: d.ID, Text: "taking back " + d.ID + " refused by " + no.Guard + " (" + no.Invariant + "): " + no.Why, Verdicts: verdicts})
+		m.takeOver(r, "it could not be taken back: "+no.Why)
+		return
+	}
+	m.intend(r, d.Step, verdicts, true, d.Outputs)
+}
+
+func (m *Mind) undone(r *Record, o fettle.Outcome) {
+	d := lastDone(r)
+	m.world.Release(r.Progress.Key)
+	d.Undone = true
+	m.tell(r, fettle.Event{Kind: fettle.EvUndone, Step: d.ID, Key: o.Key, Text: "taken back", Took: o.Took})
+	m.phase(r, PhaseIdle, time.Time{})
+	m.startUndo(r)
+}

@@ -1,0 +1,348 @@
+package incident
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/guard"
+	"fettle/internal/judge/plan"
+	"fettle/internal/judge/world"
+)
+
+type viewer = world.View
+
+// outcome takes in what an agent says became of a dispatch.
+func (m *Mind) outcome(r *Record, o fettle.Outcome) {
+	p := &r.Progress
+	step, undo := m.flying(r)
+	switch {
+	case o.Fate == fettle.NeverWillBe:
+		m.world.Release(p.Key)
+		m.tell(r, fettle.Event{Kind: fettle.EvNote, Step: step.ID, Key: o.Key, Text: o.Key + " was never done and never will be"})
+		if p.Again++; p.Try > stepTries*len(r.Plan.Steps)+stepTries {
+			m.failed(r, "it could not be brought to happen: "+o.Error)
+			return
+		}
+		r.State, r.Why = fettle.Held, "the step never reached its machine: "+o.Error
+		m.phase(r, PhaseIdle, m.now.Add(backoff(p.Again)))
+	case o.Fate != fettle.Done:
+		m.phase(r, PhaseRecover, m.now.Add(backoff(p.Again)))
+		if p.Again > 8 {
+			m.note(r, "it is still not known what became of "+o.Key+"; nothing else is done until it is")
+		}
+	case o.Class == fettle.Refused:
+		m.world.Release(p.Key)
+		m.refused(r, step, []fettle.Verdict{{Guard: "agent", Invariant: "S7", Why: "the agent refused: " + o.Error, Lifts: "see the reason"}})
+	case o.Class != "":
+		m.failedStep(r, step, fmt.Sprintf("%s: %s", o.Class, o.Error))
+	case undo:
+		m.undone(r, o)
+	default:
+		m.done(r, step, o)
+	}
+}
+
+// done goes from the step's answer to its verification.
+func (m *Mind) done(r *Record, step fettle.Step, o fettle.Outcome) {
+	p := &r.Progress
+	text := "done"
+	if len(o.Result.Notes) > 0 {
+		text = strings.Join(o.Result.Notes, "; ")
+	}
+	m.tell(r, fettle.Event{Kind: fettle.EvDone, Step: step.ID, Key: o.Key, Text: text, Took: o.Took})
+	p.Done = append(p.Done, DoneStep{ID: step.ID, Step: step, Key: o.Key, Outputs: o.Result.Outputs})
+	r.Receipts = append(r.Receipts, o.Result.Receipts...)
+	if v := guard.CheckReceipts(step, o.Result); !v.Allow {
+		m.world.Release(p.Key)
+		m.takeOver(r, v.Why)
+		return
+	}
+	p.Predicted = m.complete(r, step, o.Result.Outputs)
+	p.Acted, p.Again = m.now, 0
+	p.Deadline = m.now.Add(step.Within)
+	r.State = fettle.Verifying
+	m.phase(r, PhaseVerify, m.now)
+	m.check(r, true, false)
+}
+
+// complete adds to the prediction what depends on the step's outputs.
+func (m *Mind) complete(r *Record, step fettle.Step, out fettle.Facts) []fettle.Prediction {
+	before := r.Progress.Predicted
+	late, _, err := plan.Predict(m.world, step, out, r.outputs(), m.env)
+	if err != nil {
+		return before
+	}
+	list := slices.Clone(before)
+	for _, l := range late {
+		i := slices.IndexFunc(list, func(p fettle.Prediction) bool { return p.Subject == l.Subject })
+		if i < 0 {
+			list = append(list, fettle.Prediction{Step: l.Step, Subject: l.Subject, Facts: l.Facts})
+			continue
+		}
+		facts := list[i].Facts.Clone()
+		for name, v := range l.Facts {
+			if _, has := facts[name]; !has {
+				if facts == nil {
+					facts = fettle.Facts{}
+				}
+				facts[name] = v
+			}
+		}
+		list[i].Facts = facts
+	}
+	return list
+}
+
+// check holds the step's expectation and prediction against what was observed
+// since it was done. due: it is time to look again; looked: a look came back.
+func (m *Mind) check(r *Record, due, looked bool) {
+	p := &r.Progress
+	step := p.Done[len(p.Done)-1].Step
+	if harm := m.harm(r, step); len(harm) > 0 {
+		m.world.Release(p.Key)
+		m.beginUndo(r, "new harm after "+step.ID+": "+strings.Join(harm, ", "), false)
+		return
+	}
+	missing := m.missing(r, step)
+	switch {
+	case len(missing) == 0 && p.Phase == PhaseVerify:
+		if step.Hold == 0 {
+			m.verified(r, step)
+			return
+		}
+		m.phase(r, PhaseHold, m.now.Add(step.Hold))
+		p.Deadline = m.now.Add(step.Hold)
+		return
+	case len(missing) == 0 && !m.now.Before(p.Deadline):
+		if !looked { // the end of a hold is looked at, not remembered
+			p.Acted = m.now
+			m.lookAgain(r, step)
+			p.Deadline = m.now
+			p.Phase = PhaseVerify
+			p.Deadline = m.now.Add(max(step.Within, gatherWait))
+			r.Progress.Done[len(p.Done)-1].Step.Hold = 0
+			return
+		}
+		m.verified(r, step)
+		return
+	case p.Phase == PhaseHold && len(missing) > 0 && !onlyUnseen(missing):
+		m.failedStep(r, step, "it did not hold: "+join(missing))
+		return
+	case p.Phase == PhaseVerify && !m.now.Before(p.Deadline) && len(missing) > 0:
+		m.failedStep(r, step, fmt.Sprintf("not observed within %v: %s", step.Within, join(missing)))
+		return
+	}
+	if due || looked {
+		m.again(r, step, due && !looked)
+	}
+}
+
+// again looks now, or plans the next look: soon at first, then ever slower.
+func (m *Mind) again(r *Record, step fettle.Step, now bool) {
+	p := &r.Progress
+	if now {
+		m.lookAgain(r, step)
+		return
+	}
+	p.Again++
+	next := m.now.Add(min(100*time.Millisecond<<min(p.Again, 5), 2*time.Second))
+	if p.Deadline.Before(next) {
+		next = p.Deadline
+	}
+	p.Due = next
+}
+
+func (m *Mind) lookAgain(r *Record, step fettle.Step) {
+	p := &r.Progress
+	looks := append(slices.Clone(step.Looks), m.looksAt(step.Target)...)
+	for _, pr := range p.Predicted {
+		looks = append(looks, m.looksAt(pr.Subject)...)
+	}
+	if step.Group != "" {
+		looks = append(looks, m.looksAt(step.Group)...)
+	}
+	looks = append(looks, m.looksAt(r.Cause.Subject)...)
+	p.Due = m.now.Add(gatherWait + time.Second)
+	m.decisions = append(m.decisions, Decision{Kind: Gather, Incident: r.ID, Key: p.Key + "!", Looks: dedupe(looks), Within: gatherWait})
+}
+
+func dedupe(looks []fettle.Look) []fettle.Look {
+	var out []fettle.Look
+	for _, l := range looks {
+		if !slices.Contains(out, l) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+type lack struct {
+	text   string
+	unseen bool // nobody has looked yet, as opposed to seen otherwise
+}
+
+func onlyUnseen(list []lack) bool {
+	return !slices.ContainsFunc(list, func(l lack) bool { return !l.unseen })
+}
+
+func join(list []lack) string {
+	texts := make([]string, len(list))
+	for i, l := range list {
+		texts[i] = l.text
+	}
+	return strings.Join(texts, "; ")
+}
+
+// missing is what keeps the step from being verified.
+func (m *Mind) missing(r *Record, step fettle.Step) []lack {
+	var out []lack
+	view := m.world.Since(r.Progress.Acted)
+	if step.Expect != "" {
+		switch says, err := m.ask3(step.Expect, r, step, view); {
+		case says == fettle.No:
+			out = append(out, lack{"expected " + step.Expect, false})
+		case says == fettle.Unknown && err != nil:
+			out = append(out, lack{"expected " + step.Expect + ", which cannot be known: " + err.Error(), true})
+		case says == fettle.Unknown:
+			out = append(out, lack{"expected " + step.Expect + ", not known yet", true})
+		}
+	}
+	for _, d := range plan.Compare(r.Progress.Predicted, m.world, r.Progress.Acted) {
+		out = append(out, lack{d.Text, d.Unseen})
+	}
+	return out
+}
+
+// harm lists the conditions that were raised since the step was begun, are not
+// part of this trouble, and can by the catalogues follow from what it touched.
+func (m *Mind) harm(r *Record, step fettle.Step) []string {
+	var out []string
+	for _, c := range m.world.Raised() {
+		if slices.Contains(r.Progress.Baseline, c.ConditionKey) || slices.Contains(r.Conditions, c.ConditionKey) {
+			continue
+		}
+		spec := m.specs[c.Code]
+		if spec == nil || spec.Severity != fettle.Critical || m.claimedBy(step, c.Subject) {
+			continue
+		}
+		if m.reaches(step.Target, c.ConditionKey) {
+			out = append(out, c.String())
+		}
+	}
+	return out
+}
+
+func (m *Mind) claimedBy(step fettle.Step, s fettle.Subject) bool {
+	return s == step.Target || slices.ContainsFunc(step.Claims, func(c fettle.Claim) bool { return c.Member == s })
+}
+
+// reaches reports whether some condition of a subject can, by the catalogues,
+// bring this one about, in at most two hops.
+func (m *Mind) reaches(from fettle.Subject, key fettle.ConditionKey) bool {
+	for _, up := range m.causes[key.Code] {
+		for _, s := range m.world.Related(key.Subject, up.path) {
+			if s == from {
+				return true
+			}
+			for _, up2 := range m.causes[up.code] {
+				if slices.Contains(m.world.Related(s, up2.path), from) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// verified goes on to the next step, or rests at a safe point of a freeze.
+func (m *Mind) verified(r *Record, step fettle.Step) {
+	m.world.Release(r.Progress.Key)
+	m.tell(r, fettle.Event{Kind: fettle.EvVerified, Step: step.ID, Text: "observed as predicted", Took: m.now.Sub(r.Progress.Acted)})
+	r.Progress.Step++
+	r.Progress.Again = 0
+	m.phase(r, PhaseIdle, time.Time{})
+	m.goOn(r)
+}
+
+// lastStepDone waits for the cause to clear.
+func (m *Mind) lastStepDone(r *Record) {
+	if c, ok := m.world.Condition(r.Cause); !ok || c.State == fettle.No {
+		m.cleared(r)
+		return
+	}
+	r.State = fettle.Verifying
+	r.Progress.Deadline = m.now.Add(clearWait)
+	m.phase(r, PhaseClear, m.now.Add(time.Second))
+	m.lookAtCause(r)
+}
+
+func (m *Mind) lookAtCause(r *Record) {
+	if looks := m.looksAt(r.Cause.Subject); len(looks) > 0 {
+		m.decisions = append(m.decisions, Decision{Kind: Gather, Incident: r.ID, Key: r.Progress.Key + "!", Looks: dedupe(looks), Within: gatherWait})
+	}
+}
+
+func (m *Mind) awaitClear(r *Record, due, looked bool) {
+	if c, ok := m.world.Condition(r.Cause); !ok || c.State == fettle.No {
+		m.cleared(r)
+		return
+	}
+	if !m.now.Before(r.Progress.Deadline) {
+		m.failed(r, fmt.Sprintf("every step was done, and %s is still there after %v", r.Cause, clearWait))
+		return
+	}
+	if looked || due {
+		r.Progress.Due = m.now.Add(time.Second)
+	}
+	if due {
+		m.lookAtCause(r)
+	}
+}
+
+// failedStep ends the step in flight as failed.
+func (m *Mind) failedStep(r *Record, step fettle.Step, why string) {
+	m.world.Release(r.Progress.Key)
+	m.tell(r, fettle.Event{Kind: fettle.EvFailed, Step: step.ID, Key: r.Progress.Key, Text: why})
+	switch {
+	case r.Progress.Undoing:
+		m.takeOver(r, "taking back "+step.ID+" failed: "+why)
+	case step.ForwardOnly != "" && step.Risk != fettle.LowRisk:
+		m.takeOver(r, "a forward-only step failed, and nothing more is done by itself: "+step.ID+": "+why)
+	default:
+		m.nextRung(r)
+	}
+}
+
+// failed ends the plan as failed.
+func (m *Mind) failed(r *Record, why string) {
+	m.world.Release(r.Progress.Key)
+	m.tell(r, fettle.Event{Kind: fettle.EvFailed, Text: why})
+	m.nextRung(r)
+}
+
+// nextRung leaves the plan and goes up the ladder, from the world as it is now.
+func (m *Mind) nextRung(r *Record) {
+	n := 0
+	for _, book := range m.books.For(r.Cause.Code) {
+		for _, rung := range book.Rungs {
+			if r.Plan != nil && book.Name == r.Plan.Runbook && rung.Name == r.Plan.Rung {
+				r.Progress.Rung = n + 1
+			}
+			n++
+		}
+	}
+	r.Plan, r.Progress.Done, r.Progress.Approval = nil, nil, nil
+	r.Progress.Step, r.Progress.Again = 0, 0
+	m.phase(r, PhaseIdle, time.Time{})
+	m.consider(r)
+}
+
+// takeOver gives the incident to a person: nothing more is done by itself.
+func (m *Mind) takeOver(r *Record, why string) {
+	r.Progress.Mine = true
+	r.Progress.Undoing = false
+	m.escalate(r, why)
+}
