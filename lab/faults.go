@@ -51,7 +51,8 @@ func (f faults) ruleset() string {
 		rule(w, "counter drop")
 	}
 	for _, w := range ways(f.loss) {
-		rule(w, fmt.Sprintf("ether type ip numgen random mod %d < %d counter drop", lossUnit, int(math.Round(f.loss[w]*lossUnit/100))))
+		units := max(1, int(math.Round(f.loss[w]*lossUnit/100)))
+		rule(w, fmt.Sprintf("ether type ip numgen random mod %d <= %d counter drop", lossUnit, units-1)) // nft refuses < 10000
 	}
 	var b strings.Builder
 	b.WriteString("table bridge lab\ndelete table bridge lab\ntable bridge lab {\n") // the first line makes the second work always

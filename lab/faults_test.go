@@ -20,7 +20,7 @@ table bridge lab {
 		oifname "c" counter drop
 		iifname "a" oifname "b" counter drop
 		iifname "c" counter drop
-		iifname "b" oifname "a" ether type ip numgen random mod 10000 < 1250 counter drop
+		iifname "b" oifname "a" ether type ip numgen random mod 10000 <= 1249 counter drop
 	}
 	chain lab_input {
 		type filter hook input priority 0; policy accept;

@@ -184,6 +184,8 @@ func (h *Host) take(ctx context.Context) (func(), error) {
 // PowerOff cuts the power: every process of the host gets SIGKILL at once, frozen ones too, and it returns when the last
 // one is gone. What the host had written stays, synced or not. A host that is off stays off.
 func (h *Host) PowerOff(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, toolDeadline)
+	defer cancel()
 	release, err := h.take(ctx)
 	if err != nil {
 		return err
@@ -217,8 +219,11 @@ func (h *Host) waitEnd(ctx context.Context, b *boot) error {
 // systemd's signal for a clean poweroff is SIGRTMIN+4 (systemd(1), "Signals"); the C library's SIGRTMIN is 34.
 const sigPowerOff = syscall.Signal(34 + 4)
 
-// Shutdown asks the host's systemd for a clean poweroff and waits for it, two seconds on an idle host.
+// Shutdown asks the host's systemd for a clean poweroff and waits for it, for as long as a boot may take. It takes half a
+// second on an idle host.
 func (h *Host) Shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, h.lab.cfg.BootTimeout)
+	defer cancel()
 	h.mu.Lock()
 	b, state := h.boot, h.power()
 	h.mu.Unlock()
@@ -245,6 +250,8 @@ func (h *Host) Freeze(ctx context.Context) error { return h.setFrozen(ctx, true)
 func (h *Host) Thaw(ctx context.Context) error { return h.setFrozen(ctx, false) }
 
 func (h *Host) setFrozen(ctx context.Context, frozen bool) error {
+	ctx, cancel := context.WithTimeout(ctx, toolDeadline)
+	defer cancel()
 	release, err := h.take(ctx)
 	if err != nil {
 		return err

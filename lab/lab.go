@@ -103,12 +103,13 @@ func reserve(ctx context.Context, cfg Config, image string) (*Lab, error) {
 		return nil, err
 	}
 	defer all.Close()
+	// What cannot be removed of a dead lab is no reason not to start another.
 	if _, err := sweep(ctx, cfg.Dir); err != nil {
-		return nil, err
+		fmt.Fprintln(cfg.Progress, err)
 	}
 	dir := filepath.Join(cfg.Dir, cfg.Name)
 	if err := os.Mkdir(dir, 0o711); errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("lab: a lab called %s is running: choose another name, or end it with \"lab down -name %s\"", cfg.Name, cfg.Name)
+		return nil, fmt.Errorf("lab: a lab called %s is running: choose another name, or end it with \"lab down --name %s\"", cfg.Name, cfg.Name)
 	} else if err != nil {
 		return nil, err
 	}
@@ -118,7 +119,7 @@ func reserve(ctx context.Context, cfg Config, image string) (*Lab, error) {
 	}
 	number, err := takeNumber(h, os.Getpid()%256)
 	if err != nil {
-		return nil, errors.Join(err, removeDir(dir), held.Close())
+		return nil, errors.Join(err, removeIdentity(dir), held.Close())
 	}
 	l := &Lab{cfg: cfg, dir: dir, number: number, prefix: prefix(number), image: image, group: h.group(numberName(number)),
 		held: held, ended: make(chan struct{})}
@@ -215,8 +216,7 @@ func (l *Lab) Close() error {
 			errs = append(errs, d.release(ctx))
 		}
 	}
-	s := state{Name: l.cfg.Name, Number: l.number}
-	errs = append(errs, teardown(ctx, l.dir, &s), l.held.Close())
+	errs = append(errs, teardown(ctx, l.dir, l.number), l.held.Close())
 	l.errs = errors.Join(errs...)
 	close(l.ended)
 	return l.errs

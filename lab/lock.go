@@ -19,11 +19,13 @@ const lockRetry = 50 * time.Millisecond
 
 // tryLock takes the lock file at path at once, or returns errLocked. The lock ends when the file is closed, or its
 // holder dies: the descriptor is not inherited by children.
-func tryLock(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+func tryLock(path string) (*os.File, error) { return lockFileAt(path, os.O_RDWR|os.O_CREATE) }
+
+// tryLockExisting is tryLock for a lock file that must be there already; else the error is fs.ErrNotExist.
+func tryLockExisting(path string) (*os.File, error) { return lockFileAt(path, os.O_RDWR) }
+
+func lockFileAt(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -37,8 +39,12 @@ func tryLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// lock takes the lock file at path, and waits for it until ctx ends. It calls waiting once, if it has to wait.
+// lock takes the lock file at path, in a folder that it makes if need be, and waits for it until ctx ends. It calls
+// waiting once, if it has to wait.
 func lock(ctx context.Context, path string, waiting func()) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
 	for first := true; ; first = false {
 		f, err := tryLock(path)
 		if !errors.Is(err, errLocked) {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
@@ -168,7 +169,10 @@ func TestRemoveDirRefusesMounts(t *testing.T) {
 }
 
 func TestState(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "x")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	s := state{Schema: 1, Name: "x", Number: 9, Owner: 3, BootID: "b"}
 	if err := s.write(dir); err != nil {
 		t.Fatal(err)
@@ -176,7 +180,7 @@ func TestState(t *testing.T) {
 	if got, err := readState(dir); err != nil || got != s {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "{", `{"schema":2}`, `{"schema":1,"number":256}`, `{"schema":1,"number":-1}`} {
+	for _, bad := range []string{"", "{", `{"schema":2,"name":"x"}`, `{"schema":1,"name":"x","number":256}`, `{"schema":1,"name":"x","number":-1}`, `{"schema":1,"name":"y","number":1}`} {
 		if err := os.WriteFile(filepath.Join(dir, stateFile), []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -198,5 +202,57 @@ func TestTail(t *testing.T) {
 	}
 	if got := tail(" all ", 9); got != "all" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "lock")
+	if _, err := tryLockExisting(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a lock that is not there: %v", err)
+	}
+	held, err := lock(context.Background(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryLockExisting(path); !errors.Is(err, errLocked) {
+		t.Errorf("took a lock twice: %v", err)
+	}
+	// The wait ends with the context …
+	ctx, cancel := context.WithCancel(context.Background())
+	waited := false
+	if _, err := lock(ctx, path, func() { waited = true; cancel() }); !errors.Is(err, context.Canceled) || !waited {
+		t.Errorf("waited: %v, %v", waited, err)
+	}
+	// … or when the lock is free.
+	second, err := lock(context.Background(), path, func() { held.Close() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+}
+
+func TestSweepLeavesWhatIsNotALab(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"empty", "strange", "other-version", "Not-A-Name", "half-made"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, text := range map[string]string{"strange/lab.json": "{}", "other-version/lab.json": `{"schema":9}`, "other-version/lock": "", "half-made/lock": "", "plain-file": ""} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swept, err := Sweep(context.Background(), dir)
+	if err == nil || !strings.Contains(err.Error(), "other-version") || !slices.Equal(swept, []string{"empty", "half-made"}) {
+		t.Errorf("swept %q, %v", swept, err)
+	}
+	var left []string
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{".lock", "Not-A-Name", "other-version", "plain-file", "strange"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left %q, %v, want %q", left, err, want)
 	}
 }

@@ -3,6 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func List(ctx context.Context, dir string) ([]Info, error) {
 				continue // not a lab, or gone in between
 			}
 			info = Info{Name: s.Name, State: "starting", Prefix: prefix(s.Number), Owner: s.Owner, Number: s.Number}
-			if held, err := tryLock(filepath.Join(dir, e.Name(), lockFile)); err == nil {
+			if held, err := tryLockExisting(filepath.Join(dir, e.Name(), lockFile)); err == nil {
 				held.Close()
 				info.State = "dead"
 			}
@@ -163,7 +164,7 @@ func (r *Remote) Stream(ctx context.Context, host string, stdin io.Reader, stdou
 			return -1, fmt.Errorf("exec on %s: %w", host, ErrOff)
 		}
 		group := h.group(numberName(info.Number), host)
-		s, err := newSession(group, i.PID1, fmt.Sprintf("pid%d", os.Getpid()), argv)
+		s, err := newSession(group, i.PID1, rand.Text(), argv)
 		if err != nil {
 			return -1, fmt.Errorf("exec on %s: %w", host, err)
 		}

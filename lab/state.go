@@ -42,8 +42,8 @@ func readState(dir string) (state, error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return s, fmt.Errorf("read %s: %w", filepath.Join(dir, stateFile), err)
 	}
-	if s.Schema != 1 || s.Number < 0 || s.Number > 255 {
-		return s, fmt.Errorf("read %s: schema %d, number %d: written by another version of the lab", filepath.Join(dir, stateFile), s.Schema, s.Number)
+	if s.Schema != 1 || s.Number < 0 || s.Number > 255 || s.Name != filepath.Base(dir) {
+		return s, fmt.Errorf("read %s: schema %d, name %q, number %d: not written by this version of the lab: remove the folder by hand", filepath.Join(dir, stateFile), s.Schema, s.Name, s.Number)
 	}
 	return s, nil
 }

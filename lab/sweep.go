@@ -52,26 +52,21 @@ func sweep(ctx context.Context, dir string) ([]string, error) {
 }
 
 func sweepOne(ctx context.Context, dir string) (gone bool, err error) {
-	held, err := tryLock(filepath.Join(dir, lockFile))
-	if errors.Is(err, errLocked) {
+	held, err := tryLockExisting(filepath.Join(dir, lockFile))
+	switch {
+	case errors.Is(err, errLocked):
 		return false, nil
-	}
-	if err != nil {
+	case errors.Is(err, fs.ErrNotExist):
+		// The lock goes last: of a lab there can only be the empty folder. Anything else is not the lab's.
+		return os.Remove(dir) == nil, nil
+	case err != nil:
 		return false, err
 	}
 	defer held.Close()
 	s, err := readState(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Its owner died before the first thing was made, or this is no lab's folder.
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return false, err
-		}
-		if len(entries) > 1 {
-			return false, errors.Join(os.Remove(filepath.Join(dir, lockFile)),
-				errors.New("it has no lab.json, so it is not the lab's: move it elsewhere"))
-		}
-		return true, removeDir(dir)
+		// Its owner died before the first thing was made, or after the last was removed.
+		return true, errors.Join(os.Remove(filepath.Join(dir, lockFile)), os.Remove(dir))
 	}
 	if err != nil {
 		return false, err
@@ -81,25 +76,56 @@ func sweepOne(ctx context.Context, dir string) (gone bool, err error) {
 		return false, err
 	}
 	if s.BootID != boot {
-		return true, removeDir(dir) // the rest went when the machine restarted, and the number may be another lab's now
+		// All but the files went when the machine restarted, and the number may be another lab's now.
+		return true, errors.Join(removeContents(dir), removeIdentity(dir))
 	}
-	return true, teardown(ctx, dir, &s)
+	return true, teardown(ctx, dir, s.Number)
 }
 
-// teardown removes, in this order, all that a lab may have left: processes, mounts, loop devices, route, cgroups, folder.
-// Each is done as far as it can be, whatever became of the others.
-func teardown(ctx context.Context, dir string, s *state) error {
+// teardown removes all that a lab may have left, each thing as far as it can be, whatever became of the others. Until
+// everything else is gone the state stays, for the next sweep; until the state is gone the number stays taken, lest that
+// sweep should hit another lab; until all is gone the lock stays.
+func teardown(ctx context.Context, dir string, number int) error {
 	ctx, cancel := context.WithTimeout(ctx, closeDeadline)
 	defer cancel()
 	h, err := machineHierarchies()
 	if err != nil {
 		return err
 	}
-	group := h.group(numberName(s.Number))
-	errs := []error{group.kill(ctx), unmountUnder(dir)}
-	errs = append(errs, clearLoops(ctx, dir))
-	errs = append(errs, removeRoute(ctx, s.Number), group.remove(ctx), removeDir(dir))
+	group := h.group(numberName(number))
+	err = errors.Join(group.kill(ctx), unmountUnder(dir), clearLoops(ctx, dir), removeRoute(ctx, number), removeContents(dir))
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, stateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(group.remove(ctx), removeIdentity(dir))
+}
+
+// removeContents removes what is in a lab's folder, but for its state and its lock.
+func removeContents(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if e.Name() != stateFile && e.Name() != lockFile {
+			errs = append(errs, removeDir(filepath.Join(dir, e.Name())))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// removeIdentity removes the rest of a lab's folder, the lock last.
+func removeIdentity(dir string) error {
+	for _, path := range []string{filepath.Join(dir, stateFile), filepath.Join(dir, lockFile), dir} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // unmountUnder unmounts what is mounted in dir in the machine's own namespace. The lab mounts nothing there; a copy can

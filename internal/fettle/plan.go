@@ -1,6 +1,11 @@
 package fettle
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Plan is what will be done for one cause: one rung of one runbook, made
 // concrete. It is data: it can be printed, compared, hashed and replayed.
@@ -72,6 +77,25 @@ type Generation struct {
 	Subject Subject `json:"subject"`
 	Fact    string  `json:"fact"`
 	Value   Value   `json:"value"`
+}
+
+// UnmarshalJSON reads the value back as the type that it had: a plan that comes
+// out of a store must pin what was pinned.
+func (g *Generation) UnmarshalJSON(data []byte) error {
+	var raw struct {
+		Subject Subject         `json:"subject"`
+		Fact    string          `json:"fact"`
+		Value   json.RawMessage `json:"value"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return fmt.Errorf("generation: %w", err)
+	}
+	var facts Facts
+	if err := json.Unmarshal(slices.Concat([]byte(`{"value":`), raw.Value, []byte(`}`)), &facts); err != nil {
+		return fmt.Errorf("generation of %s: %w", raw.Subject, err)
+	}
+	*g = Generation{Subject: raw.Subject, Fact: raw.Fact, Value: facts["value"]}
+	return nil
 }
 
 // Claim is what a step takes away while it runs.

@@ -56,6 +56,7 @@ type Loop struct {
 	pending map[string]incident.Record // to be saved
 	entries []Entry                    // to be logged
 	settled []string                   // intents to be forgotten
+	sent    map[string]fettle.Dispatch // as they were sent, until their outcome is known
 	flushAt time.Time
 	hands   sync.WaitGroup
 }
@@ -68,7 +69,7 @@ type item struct {
 
 // New returns a loop that does nothing until Run.
 func New(o Options) *Loop {
-	return &Loop{o: o, awake: make(chan struct{}, 1), told: map[string]int{}, pending: map[string]incident.Record{}}
+	return &Loop{o: o, awake: make(chan struct{}, 1), told: map[string]int{}, sent: map[string]fettle.Dispatch{}, pending: map[string]incident.Record{}}
 }
 
 // Feed puts an input in the queue. Its time is set when it is taken. After Run
@@ -171,6 +172,7 @@ func (l *Loop) restore(state State) {
 		}
 	}
 	for _, in := range state.Intents {
+		l.sent[in.Dispatch.Key] = in.Dispatch
 		if !flying[in.Dispatch.Key] {
 			l.settled = append(l.settled, in.Dispatch.Key)
 		}
@@ -237,6 +239,7 @@ func (l *Loop) take(ctx context.Context, in incident.Input) error {
 	}
 	if in.Outcome != nil && (in.Outcome.Fate == fettle.Done || in.Outcome.Fate == fettle.NeverWillBe) {
 		l.settled = append(l.settled, in.Outcome.Key)
+		delete(l.sent, in.Outcome.Key)
 	}
 	l.logInput(in)
 	return l.carryOut(ctx, in, l.o.Mind.Take(in))
@@ -274,7 +277,7 @@ func (l *Loop) carryOut(ctx context.Context, in incident.Input, decisions []inci
 				l.never(d.Key, ErrNoContact)
 				continue
 			}
-			sends[d.Key] = dispatch
+			sends[d.Key], l.sent[d.Key] = dispatch, dispatch
 			txn.Intents = append(txn.Intents, Intent{At: in.At, Dispatch: dispatch, Claims: d.Claims})
 			urgent = true
 		case incident.Call:
@@ -292,6 +295,7 @@ func (l *Loop) carryOut(ctx context.Context, in incident.Input, decisions []inci
 			// The intent is not durable, so the step is not sent (S6). The
 			// mind asks again later; what is pending stays pending.
 			for _, key := range slices.Sorted(maps.Keys(sends)) {
+				delete(l.sent, key)
 				l.never(key, fmt.Errorf("its intent could not be made durable: %w", err))
 			}
 			clear(sends)

@@ -2,6 +2,7 @@ package loop_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ type pretend struct {
 	instance fettle.Instance
 
 	mu     sync.Mutex
-	done   map[string]int // applied, by key
+	done   map[string]int                // applied, by key
 	cut    func(d fettle.Dispatch) error // asked after an apply: the answer is lost when it says so
 	absent bool
 }
@@ -389,5 +390,64 @@ func TestServerKilledAtEveryCommit(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestReplay: a recording, through JSON, leads to the same decisions; one input
+// taken out of it, or another runbook, does not.
+func TestReplay(t *testing.T) {
+	var rec incident.Recording
+	synctest.Test(t, func(t *testing.T) {
+		p := newPretend(t, "")
+		define(p, memmachine.Behaviour{})
+		start(t, p)
+		recorder := &loop.Recorder{}
+		l := loop.New(loop.Options{Mind: newMind(t, fettle.Policy{}), Store: store.NewMemory("f"), Hands: p, Clock: p.m.Ports().Clock, OnInput: recorder.Input})
+		ctx, cancel := context.WithCancel(t.Context())
+		var group sync.WaitGroup
+		group.Go(func() { _ = l.Run(ctx) })
+		group.Go(func() {
+			_ = p.instance.Watchers()[0].Watch(ctx, func(o fettle.Observation) { l.Feed(incident.Input{Observations: []fettle.Observation{o}}) })
+		})
+		time.Sleep(time.Second)
+		p.m.Crash("web.service", 9)
+		time.Sleep(time.Minute)
+		if err := l.Ask(t.Context(), func(m *incident.Mind) { rec = recorder.Recording(m) }); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		group.Wait()
+	})
+	data, err := json.Marshal(rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := func() incident.Recording {
+		var r incident.Recording
+		if err := json.Unmarshal(data, &r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	same := again()
+	diff, err := same.Replay(newMind(t, fettle.Policy{}))
+	if err != nil || len(diff) != 0 {
+		t.Errorf("the same inputs are decided differently: %v %v", err, diff)
+	}
+	for i := range rec.Inputs {
+		less := again()
+		if o := less.Inputs[i].Outcome; o == nil {
+			continue
+		}
+		less.Inputs = append(less.Inputs[:i:i], less.Inputs[i+1:]...)
+		diff, err := less.Replay(newMind(t, fettle.Policy{}))
+		if err == nil && len(diff) == 0 {
+			t.Error("without the step's outcome the decisions should differ")
+		}
+	}
+	cut := again()
+	cut.Truncated = true
+	if _, err := cut.Replay(newMind(t, fettle.Policy{})); err == nil {
+		t.Error("a truncated recording must not pass as replayed")
 	}
 }

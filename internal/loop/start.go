@@ -36,10 +36,13 @@ func (l *Loop) start(ctx context.Context, d incident.Decision, sends map[string]
 			l.hands.Go(func() { l.do(ctx, dispatch) })
 		}
 	case incident.Recover:
-		dispatch, ok := l.dispatch(d)
+		dispatch, ok := l.sent[d.Key]
 		if !ok {
-			return // asked again when it is due
+			// The store never had this intent, so it was never sent.
+			l.never(d.Key, errors.New("there is no intent for it"))
+			return
 		}
+		dispatch.Token = l.token
 		l.hands.Go(func() { l.recover(ctx, dispatch) })
 	case incident.Save, incident.Call:
 	}

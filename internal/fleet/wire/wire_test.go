@@ -121,14 +121,14 @@ func FuzzSession(f *testing.F) {
 		f.Add(data)
 	}
 	seed(&SessionRequest{NowNs: 1, What: &SessionRequest_Hello{Hello: &Hello{Schema: 1, Host: "host:h"}}})
-	seed(&SessionRequest{What: &SessionRequest_Observations{Observations: &Observations{Observations: []*Observation{{Json: []byte(`{"subject":"host:h","facts":{"a":1}}`), AgeNs: 5}}}}})
+	seed(&SessionRequest{What: &SessionRequest_Report{Report: &Report{Observations: []*Observation{{Json: []byte(`{"subject":"host:h","facts":{"a":1}}`), AgeNs: 5}}}}})
 	seed(&SessionRequest{What: &SessionRequest_Outcome{Outcome: &Outcome{Json: []byte(`{"fate":"done"}`)}}})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var m SessionRequest
 		if proto.Unmarshal(data, &m) != nil {
 			return
 		}
-		for _, o := range m.GetObservations().GetObservations() {
+		for _, o := range m.GetReport().GetObservations() {
 			if got, err := Unpack[fettle.Observation](o.GetJson()); err == nil && got.Facts.Validate() != nil {
 				t.Errorf("took facts that are none: %v", got.Facts)
 			}

@@ -67,6 +67,11 @@ type cand struct {
 	group  int32
 	local  int32 // its number within that group, while it is diagnosed
 
+	// What was said of it when it was chosen last, and when the first of what
+	// it explained then began; nil if its evidence changed since.
+	said  *fettle.Cause
+	began int64
+
 	touched bool // its worth, price or reach changed
 	stale   bool // its clump is to be built again
 }
@@ -95,6 +100,7 @@ type beliefs struct {
 	walked, queue []int32 // scratch
 	nodesA        []int32
 	nodesB        []int32
+	old, now      []int32
 }
 
 // find returns a subject's condition, none if it was never met.
@@ -220,6 +226,7 @@ func (b *beliefs) stir(n int32) {
 	if c == none {
 		return
 	}
+	b.cands[c].said = nil
 	if b.nodes[n].state != raised {
 		b.touch(c)
 	}

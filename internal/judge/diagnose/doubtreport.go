@@ -56,7 +56,7 @@ func (d *Diagnoser) doubtGroups() []Group {
 			for _, n := range members[r] {
 				groups[i].Members = append(groups[i].Members, d.key(n))
 			}
-			groups[i].Diagnosis.Look = d.looksAt(members[r])
+			groups[i].Diagnosis.Look = d.looksAt(members[r], false)
 		}
 		g := &groups[i]
 		g.Diagnosis.Ill = append(g.Diagnosis.Ill, observerKey(&d.watch.hosts[h]))

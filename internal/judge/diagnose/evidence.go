@@ -8,10 +8,11 @@ import (
 )
 
 // evidence says in sentences what speaks for a chosen cause and what against it.
-// explained are the raised conditions that it explains, in order.
-func (d *Diagnoser) evidence(n int32, explained []int32) (in, against []string) {
+// explained are the raised conditions that it explains, in order, and began is
+// what the first of them began after.
+func (d *Diagnoser) evidence(n int32, explained []int32, began int64) (in, against []string) {
 	if d.nodes[n].state == raised {
-		in, against = d.seenEvidence(n, explained)
+		in, against = d.seenEvidence(n, explained, began)
 	} else {
 		in = append(in, fmt.Sprintf("it would account for %s at once", d.countSubjects(explained)))
 		against = append(against, "nobody sees it: it is supposed")
@@ -32,14 +33,10 @@ func (d *Diagnoser) evidence(n int32, explained []int32) (in, against []string) 
 }
 
 // seenEvidence is the evidence about a cause that is raised.
-func (d *Diagnoser) seenEvidence(n int32, explained []int32) (in, against []string) {
+func (d *Diagnoser) seenEvidence(n int32, explained []int32, began int64) (in, against []string) {
 	in = append(in, "it is raised"+d.seenBy(n))
 	if len(explained) > 0 {
 		in = append(in, "it explains "+d.countSubjects(explained))
-		began := ever
-		for _, m := range explained {
-			began = min(began, d.nodes[m].after)
-		}
 		if before := d.nodes[n].before; began != never && before < began {
 			in = append(in, fmt.Sprintf("it was there at least %v before the first of them", time.Duration(began-before)))
 		}

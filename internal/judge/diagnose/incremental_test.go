@@ -14,16 +14,16 @@ import (
 // old diagnoser makes of each step with what a new one makes of the whole; and
 // what Update returned with what Groups shows.
 func TestIncrementalEqualsScratch(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
+	check(t, func(t *rapid.T) {
 		kinds := number(t, 1, 4, "kinds")
 		c := drawCatalogue(t, kinds, number(t, kinds, 7, "codes"), 12)
 		subjects := drawSubjects(t, kinds, 5)
 		w := drawWorld(t, &c, subjects)
 		weights := DefaultWeights()
-		weights.Supposed = rapid.SampledFrom([]int{2, 15}).Draw(t, "supposed")
-		weights.DoubtLeast = rapid.SampledFrom([]int{2, 3}).Draw(t, "doubt")
+		weights.Supposed = pick(t, []int{2, 15}, "supposed")
+		weights.DoubtLeast = pick(t, []int{2, 3}, "doubt")
 		weights.DoubtPermille = 300
-		weights.Work = rapid.SampledFrom([]int{30, 200_000}).Draw(t, "work")
+		weights.Work = pick(t, []int{30, 200_000}, "work")
 		cats := []fettle.Catalogue{c}
 		d, err := New(cats, weights)
 		if err != nil {
@@ -46,16 +46,16 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 		for step := range number(t, 1, 12, "steps") {
 			var changed []fettle.Subject
 			for range number(t, 1, 4, "changes") {
-				s := rapid.SampledFrom(subjects).Draw(t, "subject")
+				s := pick(t, subjects, "subject")
 				changed = append(changed, s)
 				specs := specsOf(&c, s)
 				switch k := number(t, 0, 5, "what"); {
 				case k == 0:
 					w.Observe(drawObservation(t, s, subjects, at(60+step)))
 				case k == 1 && len(specs) > 0:
-					w.DropCondition(fettle.ConditionKey{Code: rapid.SampledFrom(specs).Draw(t, "code").Code, Subject: s})
+					w.DropCondition(fettle.ConditionKey{Code: pick(t, specs, "code").Code, Subject: s})
 				case len(specs) > 0:
-					w.SetCondition(drawCondition(t, rapid.SampledFrom(specs).Draw(t, "code"), s))
+					w.SetCondition(drawCondition(t, pick(t, specs, "code"), s))
 				}
 			}
 			take(d.Update(w, at(60+step), changed...))

@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"testing"
 	"time"
 
 	"pgregory.net/rapid"
@@ -17,17 +18,34 @@ func at(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.
 
 var (
 	allSure = []fettle.Surely{fettle.Always, fettle.Often, fettle.Sometimes}
-	allRels = []fettle.Relation{fettle.RunsOn, fettle.PartOf, fettle.Uses, fettle.In}
+	// Mostly one relation, or the paths drawn would lead nowhere.
+	allRels = []fettle.Relation{fettle.Uses, fettle.Uses, fettle.Uses, fettle.RunsOn, fettle.PartOf, fettle.In}
 )
 
-// number draws from a range evenly; rapid's own ranges prefer small numbers, and
-// small worlds have nothing in common.
-func number(t *rapid.T, least, most int, label string) int {
-	all := make([]int, most-least+1)
-	for i := range all {
-		all[i] = least + i
+// check checks a property of a thousand worlds.
+func check(t *testing.T, property func(*rapid.T)) {
+	for range 10 {
+		rapid.Check(t, property)
 	}
-	return rapid.SampledFrom(all).Draw(t, label)
+}
+
+// number draws from a range evenly: rapid's own ranges and samples prefer what
+// is small, and small worlds have nothing in common. It draws bits, so that
+// shrinking still finds small ones.
+func number(t *rapid.T, least, most int, label string) int {
+	n := 0
+	for span := 1; span <= 4*(most-least); span *= 2 {
+		n *= 2
+		if rapid.Bool().Draw(t, label) {
+			n++
+		}
+	}
+	return least + n%(most-least+1)
+}
+
+// pick draws one of a list evenly.
+func pick[T any](t *rapid.T, list []T, label string) T {
+	return list[number(t, 0, len(list)-1, label)]
 }
 
 // drawCatalogue draws causal knowledge: a few kinds, a few conditions of each,
@@ -43,16 +61,16 @@ func drawCatalogue(t *rapid.T, kinds, codes, edges int) fettle.Catalogue {
 			Code: fettle.Code(fmt.Sprintf("x.c%d", i)),
 			Kind: fettle.Kind(fmt.Sprintf("k%d", i%kinds)), Probe: probe,
 			Layer:    fettle.Layer(number(t, 1, 7, "layer")),
-			Severity: rapid.SampledFrom([]fettle.Severity{fettle.Critical, fettle.Warning}).Draw(t, "severity"),
+			Severity: pick(t, []fettle.Severity{fettle.Critical, fettle.Warning}, "severity"),
 		})
 	}
-	paths := []fettle.Path{fettle.Self, ">uses", "<uses", ">runs-on", "<runs-on", ">in <in", "<uses >in", ">part-of <part-of <uses"}
+	paths := []fettle.Path{fettle.Self, ">uses", "<uses", "<uses", ">runs-on", "<uses <uses", "<uses >in", ">part-of <part-of <uses"}
 	for range number(t, edges/2, edges, "edges") {
 		from := number(t, 0, codes-1, "from")
 		e := fettle.EffectOn{
 			Condition: c.Conditions[number(t, 0, codes-1, "to")].Code,
-			Path:      rapid.SampledFrom(paths).Draw(t, "path"),
-			Surely:    rapid.SampledFrom(allSure).Draw(t, "surely"),
+			Path:      pick(t, paths, "path"),
+			Surely:    pick(t, allSure, "surely"),
 			Within:    time.Duration(number(t, 0, 20, "within")) * time.Second,
 		}
 		if e.Condition == c.Conditions[from].Code && e.Path == fettle.Self {
@@ -72,7 +90,7 @@ func drawCatalogue(t *rapid.T, kinds, codes, edges int) fettle.Catalogue {
 func drawSubjects(t *rapid.T, kinds, most int) []fettle.Subject {
 	var list []fettle.Subject
 	for k := range kinds {
-		for i := range number(t, 1, most, "subjects") {
+		for i := range number(t, 1+most/2, most, "subjects") {
 			list = append(list, fettle.NewSubject(fettle.Kind(fmt.Sprintf("k%d", k)), fmt.Sprintf("r%d", i%2), fmt.Sprintf("s%d", i)))
 		}
 	}
@@ -80,18 +98,18 @@ func drawSubjects(t *rapid.T, kinds, most int) []fettle.Subject {
 }
 
 func drawHost(t *rapid.T) fettle.Subject {
-	return fettle.HostSubject(rapid.SampledFrom([]string{"r0", "h1", "h2", "h3"}).Draw(t, "host"))
+	return fettle.HostSubject(pick(t, []string{"r0", "h1", "h2", "h3"}, "host"))
 }
 
 // drawObservation draws what one host sees of a subject, with some edges.
 func drawObservation(t *rapid.T, s fettle.Subject, subjects []fettle.Subject, when time.Time) fettle.Observation {
 	o := fettle.Observation{Subject: s, Host: drawHost(t), Probe: "x.p", Asked: when}
-	o.Reason = rapid.SampledFrom([]fettle.Reason{"", "", "", fettle.Unreachable, fettle.TimedOut, fettle.PermissionDenied}).Draw(t, "reason")
+	o.Reason = pick(t, []fettle.Reason{"", "", "", fettle.Unreachable, fettle.TimedOut, fettle.PermissionDenied}, "reason")
 	o.Gone = number(t, 0, 9, "gone") == 0
-	for range number(t, 0, 2, "edges") {
+	for range number(t, 0, 4, "edges") {
 		e := fettle.Edge{
-			From: s, To: rapid.SampledFrom(subjects).Draw(t, "to"),
-			Rel: rapid.SampledFrom(allRels).Draw(t, "rel"),
+			From: s, To: pick(t, subjects[:number(t, 1, len(subjects), "hub")], "to"), // some are shared by most
+			Rel: pick(t, allRels, "rel"),
 		}
 		if number(t, 0, 4, "turned") == 0 {
 			e.From, e.To = e.To, e.From
@@ -105,10 +123,10 @@ func drawObservation(t *rapid.T, s fettle.Subject, subjects []fettle.Subject, wh
 func drawCondition(t *rapid.T, spec *fettle.ConditionSpec, s fettle.Subject) fettle.Condition {
 	c := fettle.Condition{
 		ConditionKey: fettle.ConditionKey{Code: spec.Code, Subject: s},
-		State:        rapid.SampledFrom([]fettle.Tri{fettle.Yes, fettle.Yes, fettle.Yes, fettle.No, fettle.No, fettle.Unknown}).Draw(t, "state"),
+		State:        pick(t, []fettle.Tri{fettle.Yes, fettle.Yes, fettle.Yes, fettle.No, fettle.No, fettle.Unknown}, "state"),
 	}
 	lastClear := number(t, 0, 40, "last clear")
-	if lastClear%4 != 0 {
+	if lastClear%3 == 0 || c.State == fettle.No {
 		c.LastClear = at(lastClear)
 	}
 	if c.State == fettle.Yes {

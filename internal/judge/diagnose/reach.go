@@ -135,14 +135,17 @@ func (b *beliefs) relink(w int32) {
 		return
 	}
 	b.stir(w)
-	b.rewire(w, b.candOf(w).raisedBy, observed)
-	b.rewire(w, b.candOf(w).supposedBy, supposed)
+	// In one go: what was supposed may be observed by now.
 	c := b.candOf(w)
+	b.old = merged(b.old[:0], c.raisedBy, c.supposedBy)
+	b.now = merged(b.now[:0], observed, supposed)
+	b.rewire(w, b.old, b.now)
+	c = b.candOf(w)
 	c.raisedBy = append(c.raisedBy[:0], observed...)
 	c.supposedBy = append(c.supposedBy[:0], supposed...)
 	// When w began bounds when these began.
 	for _, p := range c.supposedBy {
-		b.touch(b.nodes[p].cand)
+		b.stir(p)
 	}
 }
 
@@ -168,4 +171,16 @@ func (b *beliefs) rewire(w int32, old, now []int32) {
 			j++
 		}
 	}
+}
+
+// merged appends two sorted lists that have nothing in common, as one.
+func merged(to, a, b []int32) []int32 {
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] < b[0] {
+			to, a = append(to, a[0]), a[1:]
+		} else {
+			to, b = append(to, b[0]), b[1:]
+		}
+	}
+	return append(append(to, a...), b...)
 }

@@ -82,17 +82,34 @@ func (k *knot) stopped(work int) string {
 		shared, work, k.answer.choices[0].cost, k.answer.least)
 }
 
-// causeOf states one chosen cause.
+// causeOf states one chosen cause, or says again what was said of it before if
+// nothing that goes into it has changed.
 func (d *Diagnoser) causeOf(g, n int32) fettle.Cause {
 	explained := d.explainedBy(g, n)
-	c := fettle.Cause{ConditionKey: d.key(n), Observed: d.nodes[n].state == raised, Cost: d.price(d.candOf(n))}
+	began := ever
+	for _, m := range explained {
+		began = min(began, d.nodes[m].after)
+	}
+	r := d.candOf(n)
+	if r.said != nil && r.began == began && len(r.said.Explains) == len(explained) {
+		same := true
+		for i := 0; same && i < len(explained); i++ {
+			same = r.said.Explains[i] == d.key(explained[i])
+		}
+		if same {
+			return *r.said
+		}
+	}
+	c := fettle.Cause{ConditionKey: d.key(n), Observed: d.nodes[n].state == raised, Cost: d.price(r)}
 	if len(explained) > 0 {
 		c.Explains = make([]fettle.ConditionKey, len(explained))
 		for i, m := range explained {
 			c.Explains[i] = d.key(m)
 		}
 	}
-	c.For, c.Against = d.evidence(n, explained)
+	c.For, c.Against = d.evidence(n, explained, began)
+	r = d.candOf(n)
+	r.said, r.began = &c, began
 	return c
 }
 
@@ -258,7 +275,7 @@ func (d *Diagnoser) looksOf(g *group, chosen []int32, swaps []swap) []fettle.Loo
 	for _, s := range swaps {
 		nodes = append(append(nodes, s.in...), s.out...)
 	}
-	return d.looksAt(nodes)
+	return d.looksAt(nodes, true)
 }
 
 // subjectsAt is how many subjects a supposed cause would account for.
@@ -275,8 +292,8 @@ func (d *Diagnoser) subjectsAt(s int32) int {
 }
 
 // looksAt turns conditions into looks, the first ones first if there are too
-// many, sorted.
-func (d *Diagnoser) looksAt(nodes []int32) []fettle.Look {
+// many, sorted; below says whether to look at the effects of what no probe sees.
+func (d *Diagnoser) looksAt(nodes []int32, below bool) []fettle.Look {
 	var looks []fettle.Look
 	known := map[fettle.Look]bool{}
 	add := func(l fettle.Look) {
@@ -289,11 +306,10 @@ func (d *Diagnoser) looksAt(nodes []int32) []fettle.Look {
 		k := d.key(n)
 		if probe := d.specs[d.nodes[n].spec].probe; probe != "" {
 			add(fettle.Look{Subject: k.Subject, Probe: probe})
-			continue
-		}
-		// Nothing sees the condition itself: look for what it would bring about.
-		for _, l := range d.looksBelow(n) {
-			add(l)
+		} else if below {
+			for _, l := range d.looksBelow(n) {
+				add(l)
+			}
 		}
 	}
 	slices.SortFunc(looks, func(a, b fettle.Look) int {

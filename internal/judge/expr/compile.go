@@ -71,7 +71,7 @@ func (c compiler) compile(src string) (*compiled, []Issue) {
 // selectByIndex rewrites x["name"] to x.name where x is a record, so that a name
 // that is no identifier (a step's id may have a '-') can be written, and checked.
 func (c *compiler) selectByIndex(root ast.Expr) {
-	make := ast.NewExprFactory()
+	factory := ast.NewExprFactory()
 	ast.PostOrderVisit(root, ast.NewExprVisitor(func(e ast.Expr) {
 		if e.Kind() != ast.CallKind || e.AsCall().FunctionName() != operators.Index || len(e.AsCall().Args()) != 2 {
 			return
@@ -82,7 +82,7 @@ func (c *compiler) selectByIndex(root ast.Expr) {
 		}
 		name, ok := key.AsLiteral().(types.String)
 		if ok && c.isRecord(operand) {
-			e.SetKindCase(make.NewSelect(e.ID(), operand, string(name)))
+			e.SetKindCase(factory.NewSelect(e.ID(), operand, string(name)))
 		}
 	}))
 }
@@ -208,7 +208,11 @@ func (c *compiler) noSuchField(id int64, field string) (text, hint string) {
 
 // wrongType explains that an expression is of another type than is wanted.
 func wrongType(want Type, got *types.Type) []Issue {
-	return []Issue{{Line: 1, Column: 1, Text: fmt.Sprintf("its value is %s, wanted %s", typeName(got), want)}}
+	i := Issue{Line: 1, Column: 1, Text: fmt.Sprintf("its value is %s, wanted %s", typeName(got), want)}
+	if _, isValue := outputType(got); !isValue {
+		i.Hint = "name a field of it; a value is bool, int, string or a list of strings"
+	}
+	return []Issue{i}
 }
 
 func typeName(t *types.Type) string {

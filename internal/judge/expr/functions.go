@@ -144,25 +144,25 @@ func makeSubject(kind, segments ref.Val) ref.Val {
 // the expression is compiled, and a fact of one type gets that type.
 func (k *known) literals() cel.EnvOption {
 	second := func(check func(string) (text, hint string)) cel.MacroFactory {
-		return func(make cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
+		return func(factory cel.MacroExprFactory, _ ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
 			if lit, ok := literal(args[1]); ok {
 				if text, hint := check(lit); text != "" {
-					return nil, make.NewError(args[1].ID(), withHint(text, hint))
+					return nil, factory.NewError(args[1].ID(), withHint(text, hint))
 				}
 			}
 			return nil, nil // as it stands
 		}
 	}
-	fact := func(make cel.MacroExprFactory, target ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
+	fact := func(factory cel.MacroExprFactory, target ast.Expr, args []ast.Expr) (ast.Expr, *cel.Error) {
 		lit, ok := literal(args[1])
 		if !ok {
 			return nil, nil
 		}
 		if text, hint := k.noSuchFact(lit); text != "" {
-			return nil, make.NewError(args[1].ID(), withHint(text, hint))
+			return nil, factory.NewError(args[1].ID(), withHint(text, hint))
 		}
 		if t := k.facts[lit]; t != "" {
-			return make.NewCall(factAs+string(t), args...), nil
+			return factory.NewCall(factAs+string(t), args...), nil
 		}
 		return nil, nil
 	}

@@ -303,4 +303,12 @@ func TestPrediction(t *testing.T) {
 	if got, err := p.Bool(expr.Scope{View: o, Cause: memberB}); got != fettle.Yes {
 		t.Errorf("got %v, %v", got, err)
 	}
+	has, err := newEnv(t).Compile("has_fact(cause, 'healthy')", expr.Bool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.HideFact(memberB, "healthy")
+	if got, err := has.Bool(expr.Scope{View: o, Cause: memberB}); got != fettle.Unknown || err == nil {
+		t.Errorf("a fact that will be another: %v, %v", got, err)
+	}
 }

@@ -159,7 +159,8 @@ func (v *scopeVars) fact(want Type) cel.LateBoundFunction {
 }
 
 // hasFact is unknown, not false, where nobody could look: of a subject of which
-// no observation is known.
+// no observation is known, and of a fact that is predicted to change to something
+// that is not known yet.
 func (v *scopeVars) hasFact(_ string, args ...ref.Val) ref.Val {
 	s, err := v.subject(args[0])
 	if err != nil {
@@ -168,12 +169,20 @@ func (v *scopeVars) hasFact(_ string, args ...ref.Val) ref.Val {
 	if _, err := v.lookup(args); err == nil {
 		return types.True
 	}
+	looked := false
 	for _, o := range v.scope.View.Observations(s) {
-		if o.Known() && !o.Asked.Before(v.scope.Since) {
-			return types.False
+		if !o.Known() || o.Asked.Before(v.scope.Since) {
+			continue
 		}
+		if _, seen := o.Facts[string(args[1].(types.String))]; seen {
+			return types.NewErr("fact %q of %s will be another", args[1].Value(), s)
+		}
+		looked = true
 	}
-	return types.NewErr("nothing is known of %s", s)
+	if !looked {
+		return types.NewErr("nothing is known of %s", s)
+	}
+	return types.False
 }
 
 func (v *scopeVars) walk(args []ref.Val) ([]string, error) {

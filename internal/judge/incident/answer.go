@@ -154,3 +154,12 @@ func (m *Mind) NotSkipped(p fettle.Plan) []fettle.Step {
 	}
 	return out
 }
+
+// Severity returns a condition's severity; that of a code that no catalogue here
+// has is critical: what is not known is not belittled.
+func (m *Mind) Severity(code fettle.Code) fettle.Severity {
+	if s := m.specs[code]; s != nil {
+		return s.Severity
+	}
+	return fettle.Critical
+}

@@ -9,6 +9,7 @@ import (
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/guard"
 	"fettle/internal/judge/plan"
+	"fettle/internal/judge/runbook"
 )
 
 // gatherWait bounds the gathering of fresh facts where the step's own bound on
@@ -182,8 +183,10 @@ func (m *Mind) skip(r *Record, step fettle.Step) (skip bool, why string) {
 // question puts together what the guards may know.
 func (m *Mind) question(r *Record, step fettle.Step, undo bool) guard.Question {
 	level, why := m.level(r)
+	policy := m.policy
+	policy.Budgets = runbook.Budgets(policy)
 	q := guard.Question{
-		Plan: *r.Plan, Step: step, View: m.world, Now: m.now, Policy: m.policy,
+		Plan: *r.Plan, Step: step, View: m.world, Now: m.now, Policy: policy,
 		Undo: undo, Begun: r.begun() || r.Progress.Undoing, Level: level, LevelWhy: why, Approval: r.Progress.Approval,
 		Freeze: m.freeze, Leader: m.leader, Attempts: m.attempts,
 		Ill: m.ill, Stopped: m.stopped, Action: m.acts[step.Action],

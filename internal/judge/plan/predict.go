@@ -177,7 +177,7 @@ func (f *forecast) quorum(view world.View, group fettle.Subject, effect fettle.Q
 
 func (f *forecast) predictions(step fettle.Step) []fettle.Prediction {
 	var list []fettle.Prediction
-	subjects := slices.Collect(maps.Keys(f.facts))
+	subjects := slices.Sorted(maps.Keys(f.facts))
 	if f.group != nil && f.facts[step.Group] == nil {
 		subjects = append(subjects, step.Group)
 	}

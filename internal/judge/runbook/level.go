@@ -150,7 +150,7 @@ func alwaysAsks(plan fettle.Plan) string {
 		return "it would lose for good: " + strings.TrimSuffix(plan.Loses, ".")
 	}
 	for _, s := range plan.Steps {
-		if !s.Undo && runbookRisk(s.Risk) == fettle.HighRisk {
+		if !s.Undo && WorseRisk(fettle.LowRisk, s.Risk) == fettle.HighRisk {
 			return fmt.Sprintf("step %s has high risk and cannot be undone", s.ID)
 		}
 	}
@@ -159,6 +159,3 @@ func alwaysAsks(plan fettle.Plan) string {
 	}
 	return ""
 }
-
-// runbookRisk takes a risk that nobody stated for high.
-func runbookRisk(r fettle.Risk) fettle.Risk { return WorseRisk(fettle.LowRisk, r) }

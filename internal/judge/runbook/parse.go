@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
 	"fettle/internal/fettle"
@@ -159,8 +160,14 @@ func (c *checker) narrow(at yamlfile.At, n expr.Names) *expr.Env {
 	return env
 }
 
-// variables are what an expression may speak of, somewhere.
-var variables = [...]string{"cause", "target", "host", "group", "with", "out", "was", "steps", "vars"}
+// isVariable tells what an expression may speak of, somewhere.
+func isVariable(name string) bool {
+	switch name {
+	case "cause", "target", "host", "group", "with", "out", "was", "steps", "vars":
+		return true
+	}
+	return false
+}
 
 // program compiles CEL that may read only the named variables; nil: reported.
 func (c *checker) program(env *expr.Env, t yamlfile.Text, want expr.Type, may ...string) *expr.Program {
@@ -205,21 +212,12 @@ func (c *checker) speaks(t yamlfile.Text, offset int, src string, may []string) 
 		case w.name == "vars" && w.field == "":
 			fine = false
 			c.Add(at, "a plan is made with the values in place of the names", "vars can only be read as vars.NAME")
-		case contains(variables[:], w.name) && !contains(may, w.name):
+		case isVariable(w.name) && !slices.Contains(may, w.name):
 			fine = false
 			c.Add(at, "known here: "+strings.Join(may, ", "), "%s is not known here", w.name)
 		}
 	}
 	return fine
-}
-
-func contains(list []string, s string) bool {
-	for _, e := range list {
-		if e == s {
-			return true
-		}
-	}
-	return false
 }
 
 // hole is the CEL of one ${…} in a template.

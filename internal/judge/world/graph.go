@@ -26,6 +26,7 @@ func (w *World) Related(s fettle.Subject, path fettle.Path) []fettle.Subject {
 			if h.Back {
 				arcs = n.in
 			}
+			// any order: what is next is sorted before it is used
 			for a := range arcs {
 				if a.rel == h.Rel {
 					next = append(next, a.other)

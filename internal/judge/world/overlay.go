@@ -1,6 +1,7 @@
 package world
 
 import (
+	"maps"
 	"time"
 
 	"fettle/internal/fettle"
@@ -11,6 +12,7 @@ type Overlay struct {
 	View
 	facts  map[fettle.Subject]fettle.Facts
 	quorum map[fettle.Subject]fettle.QuorumGroup
+	set    map[fettle.Subject]fettle.Facts // those of facts that were predicted, not taken over
 	hidden map[fettle.Subject]map[string]bool
 	extra  []fettle.Claim
 }
@@ -18,12 +20,16 @@ type Overlay struct {
 // Over returns an overlay that predicts nothing yet.
 func Over(v View) *Overlay {
 	return &Overlay{View: v, facts: map[fettle.Subject]fettle.Facts{}, quorum: map[fettle.Subject]fettle.QuorumGroup{},
-		hidden: map[fettle.Subject]map[string]bool{}}
+		set: map[fettle.Subject]fettle.Facts{}, hidden: map[fettle.Subject]map[string]bool{}}
 }
 
 // SetFact predicts one fact.
 func (o *Overlay) SetFact(s fettle.Subject, name string, v fettle.Value) {
 	o.own(s)[name] = v
+	if o.set[s] == nil {
+		o.set[s] = fettle.Facts{}
+	}
+	o.set[s][name] = v
 	delete(o.hidden[s], name)
 }
 
@@ -65,16 +71,13 @@ func (o *Overlay) Facts(s fettle.Subject) fettle.Facts {
 // FactsBy implements View. A predicted fact counts for every probe.
 func (o *Overlay) FactsBy(s fettle.Subject, probe string) fettle.Facts {
 	f := o.View.FactsBy(s, probe)
-	p, ok := o.facts[s]
-	if !ok {
+	if len(o.set[s])+len(o.hidden[s]) == 0 {
 		return f
 	}
-	f = f.Clone()
-	for k, v := range p {
-		if _, has := f[k]; has {
-			f[k] = v
-		}
+	if f = f.Clone(); f == nil {
+		f = fettle.Facts{}
 	}
+	maps.Insert(f, maps.All(o.set[s]))
 	// any order: each is taken out by itself
 	for k := range o.hidden[s] {
 		delete(f, k)

@@ -24,6 +24,7 @@ type World struct {
 	kinds map[fettle.Kind]map[fettle.Subject]bool
 	conds map[fettle.ConditionKey]fettle.Condition
 	held  map[string][]fettle.Claim // by dispatch key
+	gone  graves
 }
 
 type node struct {
@@ -97,14 +98,16 @@ func (w *World) node(s fettle.Subject) *node {
 
 // Observe takes an observation in, replacing the same observer's earlier one of
 // the same subject. An observation asked for earlier than the one that is there
-// is late and is dropped: Observe returns false.
+// is late and is dropped, also when what is there is that the subject is gone:
+// Observe returns false.
 //
 // An unknown observation keeps the edges of the one before: not to see is not to
 // see that something is gone.
 func (w *World) Observe(o fettle.Observation) bool {
 	n := w.node(o.Subject)
 	before, had := n.seen[o.Observer()]
-	if had && o.Asked.Before(before.Asked) {
+	if had && o.Asked.Before(before.Asked) || w.gone.after(o) {
+		w.sweep(o.Subject)
 		return false
 	}
 	if !o.Known() && had {
@@ -115,6 +118,7 @@ func (w *World) Observe(o fettle.Observation) bool {
 	}
 	if o.Gone {
 		delete(n.seen, o.Observer())
+		w.gone.bury(o)
 		w.sweep(o.Subject)
 		return true
 	}
@@ -169,6 +173,7 @@ func (w *World) Observations(s fettle.Subject) []fettle.Observation {
 		return nil
 	}
 	list := make([]fettle.Observation, 0, len(n.seen))
+	// any order: the list is sorted below, and no two observers are equal
 	for _, o := range n.seen {
 		list = append(list, o)
 	}
@@ -226,6 +231,7 @@ func merge(seen []fettle.Observation, probe string) fettle.Facts {
 		if !o.Known() || probe != "" && o.Probe != probe {
 			continue
 		}
+		// any order: each fact is put under its own name
 		for k, v := range o.Facts {
 			if t, ok := at[k]; !ok || o.Asked.After(t) {
 				merged[k], at[k] = v, o.Asked
@@ -297,6 +303,7 @@ func (w *World) ConditionsOf(s fettle.Subject) []fettle.Condition {
 // Raised returns all raised conditions, sorted by key.
 func (w *World) Raised() []fettle.Condition {
 	var list []fettle.Condition
+	// any order: the list is sorted below, and no two keys are equal
 	for _, c := range w.conds {
 		if c.Raised() {
 			list = append(list, c)

@@ -18,7 +18,7 @@ const HelperArg = "fettle-test-helper"
 //	steady      says READY=1, ignores SIGHUP, ends by SIGTERM
 //	stubborn    the same, and ignores SIGTERM
 //	neverready  never says READY=1
-//	exit3       says READY=1, ends with status 3
+//	exit3       ends with status 3
 //	exit0       likewise with status 0
 func Helper() {
 	if len(os.Args) < 3 || os.Args[1] != HelperArg {
@@ -32,7 +32,6 @@ func Helper() {
 	case "neverready":
 		select {}
 	case "exit3", "exit0":
-		sayReady()
 		os.Exit(map[string]int{"exit3": 3, "exit0": 0}[mode])
 	default:
 		fmt.Fprintf(os.Stderr, "no helper %q\n", mode)

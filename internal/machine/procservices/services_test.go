@@ -73,8 +73,8 @@ func TestServices(t *testing.T) {
 		u := machinetest.ServicesUnderTest{
 			Services:   s,
 			Steady:     define(t, s, procservices.Definition{Name: "steady", Argv: helper("steady"), Ready: notify, Reload: int(syscall.SIGHUP)}),
-			Failing:    define(t, s, procservices.Definition{Name: "failing", Argv: helper("exit3"), Ready: notify}),
-			Brief:      define(t, s, procservices.Definition{Name: "brief", Argv: helper("exit0"), Ready: notify}),
+			Failing:    define(t, s, procservices.Definition{Name: "failing", Argv: helper("exit3")}),
+			Brief:      define(t, s, procservices.Definition{Name: "brief", Argv: helper("exit0")}),
 			NoProgram:  define(t, s, procservices.Definition{Name: "noprogram", Argv: []string{"/nonexistent/program"}}),
 			NeverReady: define(t, s, procservices.Definition{Name: "neverready", Argv: helper("neverready"), Ready: notify}),
 			Stubborn:   define(t, s, procservices.Definition{Name: "stubborn", Argv: helper("stubborn"), Ready: notify, StopTimeout: 50 * time.Millisecond}),

@@ -130,6 +130,7 @@ func (c *cli) detach(ctx context.Context, name string) error {
 
 // hold is the holder.
 func hold(ctx context.Context, cfg lab.Config) error {
+	syscall.CloseOnExec(answerFD) // the lab's own processes must not keep the starter waiting
 	out := os.NewFile(answerFD, "answer")
 	l, err := lab.Start(ctx, cfg)
 	var a answer

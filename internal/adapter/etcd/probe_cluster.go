@@ -1,0 +1,158 @@
+package etcd
+
+import (
+	"context"
+	"slices"
+
+	"fettle/internal/fettle"
+)
+
+// clusterLooker is the probe etcd.cluster.
+type clusterLooker struct{ *cluster }
+
+// Spec implements fettle.Probe.
+func (clusterLooker) Spec() fettle.ProbeSpec { return specOf(clusterProbe) }
+
+// Observe implements fettle.Probe.
+func (p clusterLooker) Observe(ctx context.Context, subjects ...fettle.Subject) []fettle.Observation {
+	if len(subjects) > 0 && !slices.Contains(subjects, p.subject) {
+		return nil
+	}
+	return []fettle.Observation{p.observeCluster(ctx)}
+}
+
+// observeCluster is the cluster as this machine sees it. Where no member answers,
+// its members are those that were last listed, or configured, and none serves:
+// they can still be started.
+func (c *cluster) observeCluster(ctx context.Context) fettle.Observation {
+	asked := c.m.Clock.Now()
+	lost := map[fettle.Subject]fettle.Tri{}
+	var r *round
+	for _, in := range c.locals() {
+		s, err := in.look(ctx)
+		if err != nil {
+			continue // whether its log is lost stays unknown
+		}
+		lost[in.member] = s.logLost
+		if r == nil || s.round.started.After(r.started) {
+			r = s.round
+		}
+	}
+	if r == nil {
+		r = c.look(ctx)
+	}
+	if r.started.Before(asked) {
+		asked = r.started
+	}
+	o := fettle.Observation{
+		Subject: c.subject, Host: c.m.Identity.Host, Probe: clusterProbe, Asked: asked, Took: c.m.Clock.Now().Sub(asked),
+		Facts: c.clusterFacts(r), Quorum: r.quorum(lost),
+	}
+	if len(o.Quorum.Members) == 0 {
+		o.Facts, o.Quorum = nil, nil
+		o.Reason, o.Detail = fettle.Unreachable, "no member of it is known"
+		return o
+	}
+	for _, v := range r.views {
+		if r.from != listed || v.listed {
+			o.Edges = append(o.Edges, fettle.Edge{From: v.subject, Rel: fettle.PartOf, To: c.subject})
+		}
+	}
+	return o
+}
+
+func (c *cluster) clusterFacts(r *round) fettle.Facts {
+	var voters, serving, learners int64
+	var leader string
+	alarms, versions := []string{}, []string{}
+	f := fettle.Facts{"nospace": false, "corrupt": false}
+	var revision, size, used int64
+	answered := false
+	for _, v := range r.views {
+		if r.from == listed && !v.listed {
+			continue
+		}
+		switch {
+		case v.learner:
+			learners++
+		default:
+			voters++
+			if r.serving(v) == fettle.Yes {
+				serving++
+			}
+		}
+		if v.id != 0 && v.id == r.leader {
+			leader = v.name
+		}
+		if v.status == nil {
+			continue
+		}
+		answered = true
+		versions = append(versions, v.status.Version)
+		revision = max(revision, v.status.Header.GetRevision())
+		size, used = max(size, v.status.DbSize), max(used, v.status.DbSizeInUse)
+		list, _ := alarmsIn(v.status.Errors)
+		for _, a := range list {
+			name := hex(a.member)
+			if owner, ok := r.byID(a.member); ok {
+				name = owner.name
+			}
+			alarms = append(alarms, a.what+" "+name)
+			f["nospace"] = f["nospace"] == true || a.what == "NOSPACE"
+			f["corrupt"] = f["corrupt"] == true || a.what == "CORRUPT"
+		}
+	}
+	slices.Sort(alarms)
+	slices.Sort(versions)
+	f["has_leader"] = r.leader != 0
+	f["leader"] = leader
+	f["voters"], f["serving"], f["learners"] = voters, serving, learners
+	if r.id != 0 {
+		f["cluster_id"] = hex(r.id)
+	}
+	if !answered {
+		// Nobody spoke for the cluster. That there is no leader is known only when
+		// every member refused: one that is merely not reached may have one.
+		delete(f, "nospace")
+		delete(f, "corrupt")
+		if !r.allRefuse() {
+			delete(f, "has_leader")
+			delete(f, "leader")
+		}
+		return f
+	}
+	f["alarms"], f["versions"] = slices.Compact(alarms), slices.Compact(versions)
+	f["revision"], f["db_bytes"], f["db_in_use_bytes"] = revision, size, used
+	if quota := c.smallestQuota(r); quota > 0 {
+		f["quota_bytes"] = quota
+	}
+	return f
+}
+
+// allRefuse reports whether every member was asked and its machine refused.
+func (r *round) allRefuse() bool {
+	return !slices.ContainsFunc(r.views, func(v view) bool { return v.status != nil || sortError(v.err) != notSent })
+}
+
+// smallestQuota returns the least quota that is known: of 3.7 members from their
+// status, of those of this machine also from their metrics.
+func (c *cluster) smallestQuota(r *round) int64 {
+	var least int64
+	take := func(q int64) {
+		if q > 0 && (least == 0 || q < least) {
+			least = q
+		}
+	}
+	for _, v := range r.views {
+		if v.status != nil {
+			take(v.status.DbSizeQuota)
+		}
+	}
+	for _, in := range c.locals() {
+		in.mu.Lock()
+		q := in.meter.page.quota
+		in.mu.Unlock()
+		take(q)
+	}
+	return least
+}

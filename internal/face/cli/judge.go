@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/expr"
+	"fettle/internal/judge/incident"
+	"fettle/internal/judge/runbook"
+)
+
+// configDir holds what an administrator writes.
+const configDir = "/etc/fettle"
+
+func (a *app) catalogues() []fettle.Catalogue {
+	list := make([]fettle.Catalogue, 0, len(a.Adapters))
+	for _, ad := range a.Adapters {
+		list = append(list, ad.Catalogue())
+	}
+	return list
+}
+
+// books loads the runbooks that the binary has, with those of dir, if given.
+func (a *app) books(dir string) func(*expr.Env, []fettle.Catalogue) (*runbook.Set, error) {
+	return func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
+		set, err := runbook.Load(a.Runbooks, env, cats)
+		if err != nil || dir == "" {
+			return set, err
+		}
+		own, err := runbook.Load(os.DirFS(dir), env, cats)
+		if err != nil {
+			return nil, err
+		}
+		return runbook.NewSet(append(set.All(), own.All()...)...)
+	}
+}
+
+// mind makes a judge with a policy.
+func (a *app) mind(policy fettle.Policy, extra []fettle.Catalogue, scopes ...fettle.Scope) (*incident.Mind, error) {
+	return incident.New(incident.Options{
+		Catalogues: append(a.catalogues(), extra...), Books: a.books(""), Policy: policy, Evaluates: scopes,
+	})
+}
+
+// readPolicy reads a policy file; where none was named and the standard one is
+// not there, the default holds.
+func readPolicy(file string) (fettle.Policy, []byte, error) {
+	named := file != ""
+	if !named {
+		file = configDir + "/policy.yaml"
+	}
+	src, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return fettle.Policy{Budgets: runbook.DefaultBudgets()}, nil, nil
+	}
+	if err != nil {
+		return fettle.Policy{}, nil, exit(ExitUsage, "read the policy: %w", err)
+	}
+	p, err := runbook.ParsePolicy(file, src)
+	if err != nil {
+		return fettle.Policy{}, nil, &Exit{Code: ExitUsage, Err: fmt.Errorf("policy: %w", err)}
+	}
+	return p, src, nil
+}

@@ -1,0 +1,317 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"fettle/internal/fettle"
+	"fettle/internal/fleet/wire"
+	"fettle/internal/judge/diagnose"
+	"fettle/internal/judge/guard"
+	"fettle/internal/judge/incident"
+	"fettle/internal/loop"
+)
+
+// approvalLife is how long an approval holds where its giver names no end.
+const approvalLife = time.Hour
+
+type admin struct {
+	wire.UnimplementedAdminServiceServer
+	s *Server
+}
+
+// incidents returns the incidents that are remembered, oldest first.
+func (s *Server) incidents(ctx context.Context, ended bool) ([]fettle.Incident, error) {
+	var list []fettle.Incident
+	err := s.ask(ctx, func(m *incident.Mind) {
+		for _, i := range m.Incidents() {
+			if ended || !i.State.Ended() {
+				list = append(list, i)
+			}
+		}
+	})
+	return list, err
+}
+
+// Status implements wire.AdminServiceServer.
+func (a *admin) Status(ctx context.Context, _ *wire.StatusRequest) (*wire.StatusResponse, error) {
+	freeze, err := a.s.frozen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	open, err := a.s.incidents(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	r := &wire.StatusResponse{Schema: wire.Schema, Fleet: a.s.o.CA.Fleet(), Version: a.s.o.Version, Freeze: freeze.GetJson(), OpenIncidents: int32(len(open))}
+	for _, i := range open {
+		if i.State == fettle.Proposed || i.State == fettle.Escalated {
+			r.WaitingForPeople++
+		}
+	}
+	for _, h := range a.s.known() {
+		h.mu.Lock()
+		r.Hosts++
+		if h.session != nil {
+			r.Connected++
+		}
+		if len(freeze.GetJson()) > 0 && (h.session == nil || !h.frozen.fleet) {
+			r.NotFrozen = append(r.NotFrozen, string(h.subject))
+		}
+		h.mu.Unlock()
+	}
+	return r, nil
+}
+
+// Incidents implements wire.AdminServiceServer.
+func (a *admin) Incidents(r *wire.IncidentsRequest, out wire.AdminService_IncidentsServer) error {
+	list, err := a.s.incidents(out.Context(), r.GetEnded())
+	if err != nil {
+		return err
+	}
+	for _, i := range list {
+		data, err := wire.Pack(i)
+		if err == nil {
+			err = out.Send(&wire.IncidentsResponse{Json: data})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Incident implements wire.AdminServiceServer.
+func (a *admin) Incident(ctx context.Context, r *wire.IncidentRequest) (*wire.IncidentResponse, error) {
+	var i fettle.Incident
+	found := false
+	if err := a.s.ask(ctx, func(m *incident.Mind) { i, found = m.Incident(r.GetId()) }); err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, status.Errorf(codes.NotFound, "there is no incident %.40q (see `fettle incidents`)", r.GetId())
+	}
+	data, err := wire.Pack(i)
+	return &wire.IncidentResponse{Json: data}, err
+}
+
+// Answer implements wire.AdminServiceServer.
+func (a *admin) Answer(ctx context.Context, r *wire.AnswerRequest) (*wire.AnswerResponse, error) {
+	answer, err := wire.Unpack[incident.Answer](r.GetJson())
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	answer.By = callerOf(ctx).name.ID // who says it is who the certificate says
+	answer.Until = time.Time{}
+	if answer.Say == incident.SayApprove {
+		life := time.Duration(r.GetForNs())
+		if life <= 0 {
+			life = approvalLife
+		}
+		answer.Until = a.s.o.Clock.Now().Add(life)
+	}
+	b := a.s.brain.Load()
+	if b == nil {
+		return nil, errStarting
+	}
+	return &wire.AnswerResponse{}, (*b).Answer(ctx, answer)
+}
+
+// SetFreeze implements wire.AdminServiceServer. It answers when the freeze is in
+// effect here; Hosts shows which agents have confirmed it.
+func (a *admin) SetFreeze(ctx context.Context, r *wire.SetFreezeRequest) (*wire.SetFreezeResponse, error) {
+	a.s.feed(incident.Input{Freeze: &guard.Freeze{By: callerOf(ctx).name.ID, Since: a.s.o.Clock.Now(), Why: r.GetWhy()}})
+	return &wire.SetFreezeResponse{}, a.s.tellFreeze(ctx)
+}
+
+// Thaw implements wire.AdminServiceServer.
+func (a *admin) Thaw(ctx context.Context, _ *wire.ThawRequest) (*wire.ThawResponse, error) {
+	a.s.feed(incident.Input{Thaw: true})
+	return &wire.ThawResponse{}, a.s.tellFreeze(ctx)
+}
+
+// tellFreeze tells all agents what is in effect now.
+func (s *Server) tellFreeze(ctx context.Context) error {
+	freeze, err := s.frozen(ctx)
+	if err != nil {
+		return err
+	}
+	for _, h := range s.known() {
+		if x := h.current(); x != nil {
+			x.push(&wire.SessionResponse{What: &wire.SessionResponse_Freeze{Freeze: freeze}})
+		}
+	}
+	return nil
+}
+
+// Hosts implements wire.AdminServiceServer.
+func (a *admin) Hosts(context.Context, *wire.HostsRequest) (*wire.HostsResponse, error) {
+	joined, err := a.s.o.CA.Hosts()
+	if err != nil {
+		return nil, err
+	}
+	r := &wire.HostsResponse{}
+	now := a.s.o.Clock.Now()
+	for _, j := range joined {
+		w := &wire.Host{Id: j.ID, Label: j.Label, AgeNs: -1, JoinedUnix: j.Joined.Unix()}
+		if h := a.s.find(fettle.HostSubject(j.ID)); h != nil {
+			h.mu.Lock()
+			w.Connected = h.session != nil
+			if h.label != "" {
+				w.Label = h.label
+			}
+			if !h.heard.IsZero() {
+				w.AgeNs = int64(now.Sub(h.heard))
+			}
+			w.Incarnation, w.BootId, w.Version, w.Address = h.last.incarnation, h.last.bootID, h.last.version, h.last.address
+			w.Frozen, w.FrozenWhy = h.session != nil && (h.frozen.fleet || h.frozen.local), h.frozen.why
+			if h.session != nil {
+				w.RoundTripNs = int64(h.session.clocks.RoundTrip())
+			}
+			h.mu.Unlock()
+		}
+		r.Hosts = append(r.Hosts, w)
+	}
+	return r, nil
+}
+
+// Forget implements wire.AdminServiceServer.
+func (a *admin) Forget(_ context.Context, r *wire.ForgetRequest) (*wire.ForgetResponse, error) {
+	if err := a.s.o.CA.Forget(r.GetId()); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, status.Errorf(codes.NotFound, "no host %.40q has joined (see `fettle hosts`)", r.GetId())
+		}
+		return nil, err
+	}
+	a.s.drop(fettle.HostSubject(r.GetId()))
+	return &wire.ForgetResponse{}, nil
+}
+
+// drop ends what there is of a host that was sent away: its session, its
+// observations, its conditions.
+func (s *Server) drop(subject fettle.Subject) {
+	s.mu.Lock()
+	h := s.hosts[subject]
+	delete(s.hosts, subject)
+	s.mu.Unlock()
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.session != nil {
+		h.session.end(errForgotten)
+		h.session = nil
+	}
+	now := s.o.Clock.Now()
+	in := incident.Input{Conditions: h.unknown(now, func(judged) bool { return true })}
+	for key := range h.seen {
+		in.Observations = append(in.Observations, fettle.Observation{Subject: key.subject, Host: subject, Probe: key.probe, Asked: now, Gone: true})
+		s.indexed(key, h, false)
+	}
+	clear(h.seen)
+	in.Observations = append(in.Observations, fettle.Observation{Subject: subject, Host: s.self, Probe: AgentProbe, Asked: now, Gone: true})
+	s.feed(in)
+}
+
+// JoinToken implements wire.AdminServiceServer.
+func (a *admin) JoinToken(ctx context.Context, r *wire.JoinTokenRequest) (*wire.JoinTokenResponse, error) {
+	address := r.GetAddress()
+	if address == "" {
+		if p, ok := peer.FromContext(ctx); ok && p.LocalAddr != nil {
+			address = p.LocalAddr.String()
+		}
+	}
+	t, err := a.s.o.CA.Invite(address, a.s.o.Clock.Wall(), time.Duration(max(0, r.GetLifeNs())))
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	a.s.o.Log.Info("a join token was made", "by", callerOf(ctx).name.ID, "token", t.ID)
+	return &wire.JoinTokenResponse{Token: t.String()}, nil
+}
+
+// Groups implements wire.AdminServiceServer.
+func (a *admin) Groups(_ *wire.GroupsRequest, out wire.AdminService_GroupsServer) error {
+	var list []diagnose.Group
+	if err := a.s.ask(out.Context(), func(m *incident.Mind) { list = m.Groups() }); err != nil {
+		return err
+	}
+	for _, g := range list {
+		data, err := wire.Pack(g)
+		if err == nil {
+			err = out.Send(&wire.GroupsResponse{Json: data})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Log implements wire.AdminServiceServer.
+func (a *admin) Log(r *wire.LogRequest, out wire.AdminService_LogServer) error {
+	enough := errors.New("enough")
+	n := int64(0)
+	err := a.s.o.History.Log(out.Context(), r.GetFrom(), func(e loop.Entry) error {
+		if n++; r.GetMost() > 0 && n > r.GetMost() {
+			return enough
+		}
+		data, err := wire.Pack(e)
+		if err != nil {
+			return err
+		}
+		return out.Send(&wire.LogResponse{Json: data})
+	})
+	if errors.Is(err, enough) {
+		return nil
+	}
+	return err
+}
+
+// Watch implements wire.AdminServiceServer.
+func (a *admin) Watch(_ *wire.WatchRequest, out wire.AdminService_WatchServer) error {
+	w, stop := a.s.watchers.add() // before the list is read, so that nothing is missed in between
+	defer stop()
+	open, err := a.s.incidents(out.Context(), false)
+	if err != nil {
+		return err
+	}
+	for _, i := range open {
+		i.Story = nil
+		if err := a.send(out, happened{incident: i}); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case h := <-w.ch:
+			if err := a.send(out, h); err != nil {
+				return err
+			}
+		case <-out.Context().Done():
+			return out.Context().Err()
+		}
+	}
+}
+
+func (a *admin) send(out wire.AdminService_WatchServer, h happened) error {
+	m := &wire.WatchResponse{Missed: h.missed}
+	var err error
+	if m.Json, err = wire.Pack(h.incident); err != nil {
+		return err
+	}
+	for _, e := range h.events {
+		data, err := wire.Pack(e)
+		if err != nil {
+			return err
+		}
+		m.Events = append(m.Events, data)
+	}
+	return out.Send(m)
+}

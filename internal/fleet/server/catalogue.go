@@ -1,0 +1,51 @@
+package server
+
+import (
+	"time"
+
+	"fettle/internal/fettle"
+)
+
+// AgentProbe is the probe under which the server observes agents.
+const AgentProbe = "fettle.agent"
+
+// KindServer is the kind of a server, the observer of agents.
+const KindServer fettle.Kind = "fettle-server"
+
+const (
+	// agentEvery is how often the server says anew which agents are connected.
+	agentEvery = 5 * time.Second
+	// lostAfter is how long an agent may be away before that is a fault: longer
+	// than the agent's restart and a server's.
+	lostAfter = 10 * time.Second
+)
+
+// Catalogue is what the server itself observes: the agents.
+func Catalogue() fettle.Catalogue {
+	return fettle.Catalogue{
+		Adapter: "fettle",
+		Doc:     "Sees whether each machine's agent is connected. Mends nothing: without an agent there are no hands on that machine. Never takes a silent agent for a dead machine.",
+		Kinds: []fettle.KindSpec{
+			{Kind: fettle.KindHost, Doc: "ID: a machine, by the identity minted when it joined"},
+			{Kind: KindServer, Doc: "ID: a server of the fleet"},
+		},
+		Probes: []fettle.ProbeSpec{{
+			Name: AgentProbe, Kind: fettle.KindHost, Interval: agentEvery, Timeout: time.Second, Told: true,
+			Facts: []fettle.FactSpec{
+				{Name: "connected", Type: fettle.BoolFact, Doc: "the agent holds a session with this server"},
+				{Name: "label", Type: fettle.StringFact, Doc: "the machine's host name"},
+				{Name: "incarnation", Type: fettle.StringFact, Doc: "of the agent's process, while it is known"},
+				{Name: "boot_id", Type: fettle.StringFact, Doc: "of the machine's last boot that is known"},
+				{Name: "version", Type: fettle.StringFact, Doc: "of the agent's program"},
+			},
+			Doc: "Told by the session between agent and server.",
+		}},
+		Conditions: []fettle.ConditionSpec{{
+			Code: "fettle.agent_lost", Title: "no contact with the agent on {label}",
+			Kind: fettle.KindHost, Layer: fettle.HostLayer, Severity: fettle.Warning, Scope: fettle.ClusterScope,
+			Probe: AgentProbe, Raise: "!self.connected", Delay: lostAfter, Expiry: 6 * agentEvery,
+			NotMended: "without its agent there are no hands on the machine: look at the machine, its network and the agent's log",
+			Doc:       "The machine's agent has no session with the server. The machine may be down, cut off, or only its agent. By hand: fettle hosts, then systemctl status fettle-agent on the machine.",
+		}},
+	}
+}

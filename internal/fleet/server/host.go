@@ -1,0 +1,173 @@
+package server
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/incident"
+)
+
+// host is what the server knows of one machine's agent.
+type host struct {
+	subject fettle.Subject
+	s       *Server
+
+	mu      sync.Mutex // guards what follows; inputs are fed while it is held, so that they stay in order
+	label   string
+	session *session // nil: not connected
+	round   uint64   // of the present session, or the last one
+	last    about    // of the agent that was heard of last
+	heard   time.Time
+	lost    time.Time // when the last session ended; zero while there is one
+	unsaid  bool      // the conditions of the lost agent were made unknown
+	frozen  freezeState
+	seen    map[look]*seen
+	judged  map[fettle.ConditionKey]judged
+}
+
+// about is who an agent is.
+type about struct {
+	incarnation, bootID, version, address string
+}
+
+type freezeState struct {
+	fleet, local bool
+	why          string
+}
+
+// seen is the latest observation of one subject by one probe of this host.
+type seen struct {
+	incarnation string
+	theirs      int64 // asked for, on the agent's clock
+	round       uint64
+	observation fettle.Observation // Asked is on ours
+}
+
+type judged struct {
+	round     uint64
+	condition fettle.Condition
+}
+
+// host returns a host, making it when it is new. mu is held, or nobody else has s.
+func (s *Server) host(subject fettle.Subject) *host {
+	h := s.hosts[subject]
+	if h == nil {
+		h = &host{subject: subject, s: s, seen: map[look]*seen{}, judged: map[fettle.ConditionKey]judged{}}
+		s.hosts[subject] = h
+	}
+	return h
+}
+
+// known returns the hosts, sorted.
+func (s *Server) known() []*host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Collect(maps.Values(s.hosts))
+	slices.SortFunc(list, func(a, b *host) int { return strings.Compare(string(a.subject), string(b.subject)) })
+	return list
+}
+
+func (s *Server) find(subject fettle.Subject) *host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hosts[subject]
+}
+
+// indexed keeps the table of who observes what.
+func (s *Server) indexed(l look, h *host, observes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if observes {
+		if s.observers[l] == nil {
+			s.observers[l] = map[*host]bool{}
+		}
+		s.observers[l][h] = true
+		return
+	}
+	delete(s.observers[l], h)
+	if len(s.observers[l]) == 0 {
+		delete(s.observers, l)
+	}
+}
+
+// current returns the present session, nil when there is none.
+func (h *host) current() *session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.session
+}
+
+// attach makes x the host's session. The one before, if there is one, ends.
+func (h *host) attach(x *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.session != nil {
+		h.session.end(errReplaced)
+	}
+	h.round++
+	h.session, h.lost, h.unsaid = x, time.Time{}, false
+	h.last, h.label, h.frozen = x.about, x.label, freezeState{}
+	h.heard = h.s.o.Clock.Now()
+	h.s.feed(incident.Input{Observations: []fettle.Observation{h.agent()}})
+}
+
+// detach ends a session, unless it was replaced already.
+func (h *host) detach(x *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.session != x {
+		return
+	}
+	h.session, h.lost = nil, h.s.o.Clock.Now()
+	h.s.feed(incident.Input{Observations: []fettle.Observation{h.agent()}})
+}
+
+// agent is the observation that the agent is connected or not. mu is held.
+func (h *host) agent() fettle.Observation {
+	facts := fettle.Facts{"connected": h.session != nil, "label": h.label}
+	if h.label == "" {
+		facts["label"] = h.subject.Name()
+	}
+	if h.last.incarnation != "" {
+		facts["incarnation"], facts["boot_id"], facts["version"] = h.last.incarnation, h.last.bootID, h.last.version
+	}
+	return fettle.Observation{Subject: h.subject, Host: h.s.self, Probe: AgentProbe, Asked: h.s.o.Clock.Now(), Facts: facts}
+}
+
+// feedAgents says of every host whether its agent is connected, and makes
+// unknown what one that has been away for too long had judged.
+func (s *Server) feedAgents() {
+	for _, h := range s.known() {
+		h.mu.Lock()
+		in := incident.Input{Observations: []fettle.Observation{h.agent()}}
+		now := s.o.Clock.Now()
+		if h.session == nil && !h.unsaid && !h.lost.IsZero() && now.Sub(h.lost) >= s.o.LostAfter {
+			h.unsaid = true
+			in.Conditions = h.unknown(now, func(judged) bool { return true })
+		}
+		s.feed(in)
+		h.mu.Unlock()
+	}
+}
+
+// unknown makes conditions of this host's agent unknown, those that are not
+// already and that which picks, and forgets them. mu is held.
+func (h *host) unknown(now time.Time, which func(judged) bool) []fettle.Condition {
+	var out []fettle.Condition
+	for _, key := range slices.SortedFunc(maps.Keys(h.judged), fettle.ConditionKey.Compare) {
+		j := h.judged[key]
+		if !which(j) {
+			continue
+		}
+		delete(h.judged, key)
+		if c := j.condition; c.State != fettle.Unknown {
+			c.State, c.Since, c.Evidence = fettle.Unknown, now, nil
+			out = append(out, c)
+		}
+	}
+	return out
+}

@@ -1,0 +1,204 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"fettle/internal/fettle"
+	"fettle/internal/fleet/pki"
+	"fettle/internal/fleet/wire"
+	"fettle/internal/judge/incident"
+	"fettle/internal/loop"
+	"fettle/internal/machine"
+)
+
+// interval is between two digests of an agent and between two pings.
+const interval = 2 * time.Second
+
+// renewEvery is how often the server looks whether its certificate is due.
+const renewEvery = time.Hour
+
+// Brain is the loop, as the server uses it.
+type Brain interface {
+	Feed(incident.Input)
+	Ask(ctx context.Context, f func(*incident.Mind)) error
+	Answer(ctx context.Context, a incident.Answer) error
+}
+
+// History is the log of decisions.
+type History interface {
+	Log(ctx context.Context, from int64, each func(loop.Entry) error) error
+}
+
+// Options is what a Server runs with.
+type Options struct {
+	CA         *pki.CA
+	Dir        string // the server's own identity is kept here
+	History    History
+	Catalogues []fettle.Catalogue // to know which conditions agents may judge
+	Clock      machine.Clock
+	Log        *slog.Logger // nil: nothing is logged
+	Version    string       // of the program
+	// Interval between two digests, and between two pings: an agent that is silent
+	// for four of them is taken for lost. 0: two seconds.
+	Interval time.Duration
+	// LostAfter is when the conditions that a lost agent had judged become unknown.
+	// 0: ten seconds.
+	LostAfter time.Duration
+}
+
+// Server lets agents and people in. It is the loop's Hands. All methods may be
+// called concurrently.
+type Server struct {
+	o        Options
+	identity atomic.Pointer[pki.Identity]
+	self     fettle.Subject
+	hostCode map[fettle.Code]bool // conditions that agents judge
+	watchers watchers
+
+	brain    atomic.Pointer[Brain] // nil while Run does not run
+	sessions sync.WaitGroup        // what reads and writes them
+
+	mu        sync.Mutex // guards what follows; taken after a host's, never before
+	hosts     map[fettle.Subject]*host
+	observers map[look]map[*host]bool
+}
+
+// look is what is observed: a subject by a probe.
+type look struct {
+	subject fettle.Subject
+	probe   string
+}
+
+// New makes a server, and its identity where there is none yet. It knows the
+// hosts that have joined, none of them connected. It does nothing until Run.
+func New(o Options) (*Server, error) {
+	if o.Interval == 0 {
+		o.Interval = interval
+	}
+	if o.LostAfter == 0 {
+		o.LostAfter = lostAfter
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		o: o, hostCode: map[fettle.Code]bool{}, hosts: map[fettle.Subject]*host{}, observers: map[look]map[*host]bool{},
+	}
+	for _, c := range o.Catalogues {
+		for _, spec := range c.Conditions {
+			s.hostCode[spec.Code] = spec.Scope == fettle.HostScope
+		}
+	}
+	if err := s.renew(); err != nil {
+		return nil, err
+	}
+	s.self = fettle.NewSubject(KindServer, s.identity.Load().Name.ID)
+	joined, err := o.CA.Hosts()
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range joined {
+		s.host(fettle.HostSubject(h.ID)).label = h.Label
+	}
+	return s, nil
+}
+
+// renew makes or renews the server's own identity.
+func (s *Server) renew() error {
+	id, err := s.o.CA.Issue(s.o.Dir, pki.RoleServer, pki.MintID(), s.o.Clock.Wall(), pki.ServerLife)
+	if err != nil {
+		return fmt.Errorf("the server's identity: %w", err)
+	}
+	s.identity.Store(id)
+	return nil
+}
+
+// Subject is the server as an observer.
+func (s *Server) Subject() fettle.Subject { return s.self }
+
+// Run serves on the listeners, which it closes, until ctx ends or a listener
+// breaks. It returns when every session has ended.
+func (s *Server) Run(ctx context.Context, brain Brain, listeners ...net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.brain.Store(&brain)
+	defer s.brain.Store(nil)
+	g := grpc.NewServer(append(wire.ServerOptions(pki.ServerTLS(s.identity.Load)),
+		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream(ctx)))...)
+	wire.RegisterEnrolServiceServer(g, &enrol{s: s})
+	wire.RegisterAgentServiceServer(g, &agents{s: s})
+	wire.RegisterAdminServiceServer(g, &admin{s: s})
+
+	var wg sync.WaitGroup
+	var failed error
+	var once sync.Once
+	for _, l := range listeners {
+		wg.Go(func() {
+			if err := g.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+				once.Do(func() { failed = fmt.Errorf("serve on %s: %w", l.Addr(), err) })
+			}
+			cancel() // none is served any more, or one that should be is not
+		})
+	}
+	wg.Go(func() { s.attend(ctx) })
+	<-ctx.Done()
+	g.Stop() // closes listeners and connections, and waits for the handlers
+	s.sessions.Wait()
+	wg.Wait()
+	return failed
+}
+
+// attend says periodically which agents are connected, and keeps the server's
+// certificate valid.
+func (s *Server) attend(ctx context.Context) {
+	s.feedAgents()
+	next := s.o.Clock.Now().Add(renewEvery)
+	for {
+		timer, stop := s.o.Clock.After(min(agentEvery, s.o.LostAfter/2))
+		select {
+		case <-ctx.Done():
+			stop()
+			return
+		case now := <-timer:
+			s.feedAgents()
+			if now.After(next) {
+				next = now.Add(renewEvery)
+				if err := s.renew(); err != nil {
+					s.o.Log.Error("the server's certificate could not be renewed", "error", err, "expires", s.identity.Load().Expires())
+				}
+			}
+		}
+	}
+}
+
+// feed gives an input to the loop.
+func (s *Server) feed(in incident.Input) {
+	if b := s.brain.Load(); b != nil {
+		(*b).Feed(in)
+	}
+}
+
+// errStarting is returned to callers while the loop does not run.
+var errStarting = errors.New("the server is starting or stopping (try again)")
+
+// ask runs f on the mind and waits for it.
+func (s *Server) ask(ctx context.Context, f func(*incident.Mind)) error {
+	b := s.brain.Load()
+	if b == nil {
+		return errStarting
+	}
+	err := (*b).Ask(ctx, f)
+	if errors.Is(err, loop.ErrStopped) {
+		return errStarting
+	}
+	return err
+}

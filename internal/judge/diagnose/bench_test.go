@@ -1,0 +1,126 @@
+package diagnose
+
+import (
+	"testing"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/world"
+)
+
+func mustNew(tb testing.TB, c fettle.Catalogue) *Diagnoser {
+	tb.Helper()
+	d, err := New([]fettle.Catalogue{c}, DefaultWeights())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return d
+}
+
+// BenchmarkScratch diagnoses the whole fleet with a new diagnoser. The bar is 50
+// ms.
+func BenchmarkScratch(b *testing.B) {
+	f := newFleet(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		mustNew(b, f.catalogue).Load(f.w, epoch)
+	}
+}
+
+// flip changes a condition to and fro: raised, then clear.
+func flip(w *world.World, k fettle.ConditionKey) (to, fro fettle.Condition) {
+	was, _ := w.Condition(k)
+	other := was
+	if was.Raised() {
+		other.State, other.LastClear = fettle.No, at(3000)
+	} else {
+		other.State, other.FirstSeen = fettle.Yes, at(3000)
+	}
+	other.Evidence = []fettle.Evidence{{Observer: was.Evidence[0].Observer, Asked: at(3000), Says: other.State}}
+	return other, was
+}
+
+// benchFlips updates an up-to-date diagnosis with one changed condition after
+// the other.
+func benchFlips(b *testing.B, f *fleet, keys []fettle.ConditionKey) {
+	d := mustNew(b, f.catalogue)
+	d.Load(f.w, epoch)
+	var turns []fettle.Condition
+	for _, k := range keys {
+		to, fro := flip(f.w, k)
+		turns = append(turns, to, fro)
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		c := turns[i%len(turns)]
+		i++
+		f.w.SetCondition(c)
+		d.Update(f.w, epoch, c.Subject)
+	}
+	for ; i%len(turns) != 0; i++ {
+		f.w.SetCondition(turns[i%len(turns)])
+	}
+}
+
+// BenchmarkUpdateAny changes conditions all over the fleet. The bar is 1 ms.
+func BenchmarkUpdateAny(b *testing.B) {
+	f := newFleet(1)
+	var keys []fettle.ConditionKey
+	for i, s := range f.subjects {
+		if cs := f.w.ConditionsOf(s); i%17 == 0 && len(cs) > 0 {
+			keys = append(keys, cs[i%len(cs)].ConditionKey)
+		}
+	}
+	for i, k := range f.raised {
+		if i%5 == 0 {
+			keys = append(keys, k)
+		}
+	}
+	benchFlips(b, f, keys)
+}
+
+// BenchmarkUpdateBigSwitch changes one host's condition after the other in a
+// group of a thousand hosts that one switch took away; seen, and supposed. The
+// bar is 1 ms.
+func BenchmarkUpdateBigSwitch(b *testing.B) {
+	for _, seen := range []bool{true, false} {
+		name := "supposed"
+		if seen {
+			name = "seen"
+		}
+		b.Run(name, func(b *testing.B) {
+			f := bigSwitchFleet(seen)
+			benchFlips(b, f, f.raised[1:])
+		})
+	}
+}
+
+// BenchmarkUpdateSwitchItself changes the shared cause of a thousand conditions:
+// everything in the group is explained anew.
+func BenchmarkUpdateSwitchItself(b *testing.B) {
+	f := bigSwitchFleet(true)
+	benchFlips(b, f, f.raised[:1])
+}
+
+// bigSwitchFleet is the fleet with nothing wrong but its biggest switch.
+func bigSwitchFleet(seen bool) *fleet {
+	f := newFleet(1)
+	for _, s := range f.subjects {
+		for _, c := range f.w.ConditionsOf(s) {
+			f.judge(c.ConditionKey, fettle.No, 90, 0)
+		}
+	}
+	f.raised = nil
+	sw := fettle.ConditionKey{Code: "f.switch_down", Subject: "switch:switch0"}
+	f.judge(sw, fettle.Yes, 95, 100)
+	f.raised = append(f.raised, sw)
+	if !seen {
+		f.judge(sw, fettle.Unknown, 95, 0)
+	}
+	for _, h := range f.w.Related(sw.Subject, "<uses") {
+		k := fettle.ConditionKey{Code: "f.host_unreachable", Subject: h}
+		f.judge(k, fettle.Yes, 99, 104)
+		f.raised = append(f.raised, k)
+	}
+	return f
+}
