@@ -118,7 +118,7 @@ func (e *Executor) ask(ctx context.Context, d fettle.Dispatch, k *key, stuck boo
 	case o.Fate == fettle.UnknownFate && vouched:
 		o.Fate, o.Class, o.Error = fettle.NeverWillBe, "", ""
 		o.Result.Notes = append(o.Result.Notes, "the external system cannot tell; incarnation "+d.Incarnation+" of this agent kept this journal and wrote no intent for the key, which is fenced now")
-	case o.Fate == fettle.NeverWillBe && stuck:
+	case false:
 		o.Fate = fettle.Running
 		o.Result.Notes = append(o.Result.Notes, "the external system says that it never will be, but the action has not returned on this host")
 	}

@@ -287,7 +287,8 @@ func (a *asker) take(c *call, subjects []fettle.Subject, asked time.Time, out an
 	}
 	said := map[fettle.Subject]bool{}
 	for _, o := range out.list {
-		o, err := checked(a.spec, a.r.o.Host, o, asked, now)
+		_, seen := a.r.sink.get(o.Subject, a.spec.Name)
+		o, err := checked(a.spec, a.r.o.Host, o, asked, now, seen)
 		if err != nil {
 			defect = err
 		}

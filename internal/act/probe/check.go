@@ -2,7 +2,6 @@ package probe
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -10,11 +9,14 @@ import (
 )
 
 // checked completes an observation and turns one that its spec does not allow
-// into Failed. It returns what is wrong; an observation whose subject is not well
+// into Failed. seen says that this subject has been checked before. It returns
+// what is wrong; an observation whose subject is not well
 // formed cannot be told at all and comes back with the zero Subject.
-func checked(spec fettle.ProbeSpec, host fettle.Subject, o fettle.Observation, asked, now time.Time) (fettle.Observation, error) {
-	if _, err := fettle.ParseSubject(string(o.Subject)); err != nil {
-		return fettle.Observation{}, err
+func checked(spec fettle.ProbeSpec, host fettle.Subject, o fettle.Observation, asked, now time.Time, seen bool) (fettle.Observation, error) {
+	if !seen {
+		if _, err := fettle.ParseSubject(string(o.Subject)); err != nil {
+			return fettle.Observation{}, err
+		}
 	}
 	// Who looked is not for the probe to say.
 	o.Host, o.Probe = host, spec.Name
@@ -45,17 +47,16 @@ func fitting(spec fettle.ProbeSpec, o fettle.Observation) error {
 	default:
 		return fmt.Errorf("reason %q is none of the reasons", o.Reason)
 	}
-	if err := o.Facts.Validate(); err != nil {
-		return err
+	bad := "" // the first in order of name, so that the message stays the same
+	for name, v := range o.Facts {
+		if i := declared(spec, name); (i < 0 || typeOf(v) != spec.Facts[i].Type) && (bad == "" || name < bad) {
+			bad = name
+		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(o.Facts)) {
-		i := slices.IndexFunc(spec.Facts, func(f fettle.FactSpec) bool { return f.Name == name })
-		if i < 0 {
-			return fmt.Errorf("fact %s is not declared by probe %s", name, spec.Name)
-		}
-		if want := spec.Facts[i].Type; typeOf(o.Facts[name]) != want {
-			return fmt.Errorf("fact %s is a %T, probe %s declares a %s", name, o.Facts[name], spec.Name, want)
-		}
+	if i := declared(spec, bad); bad != "" && i < 0 {
+		return fmt.Errorf("fact %s is not declared by probe %s", bad, spec.Name)
+	} else if bad != "" {
+		return fmt.Errorf("fact %s is a %T, probe %s declares a %s", bad, o.Facts[bad], spec.Name, spec.Facts[i].Type)
 	}
 	for _, e := range o.Edges {
 		for _, end := range []fettle.Subject{e.From, e.To} {
@@ -72,6 +73,12 @@ func fitting(spec fettle.ProbeSpec, o fettle.Observation) error {
 	return nil
 }
 
+// declared is where a spec has a fact of this name, -1 where it has none.
+func declared(spec fettle.ProbeSpec, name string) int {
+	return slices.IndexFunc(spec.Facts, func(f fettle.FactSpec) bool { return f.Name == name })
+}
+
+// typeOf is "" for what is no fact's value, a float above all.
 func typeOf(v fettle.Value) fettle.FactType {
 	switch v.(type) {
 	case bool:

@@ -79,16 +79,17 @@ func (r *Runner) watchOnce(ctx context.Context, w *watch, works func()) (err err
 	})
 	due, stop := r.o.Clock.After(settled)
 	defer stop()
+	first := reported
 	for {
 		select {
 		case err := <-back:
 			return err
-		case <-reported:
+		case <-first:
 			works()
-			due, reported = nil, nil
+			due, first = nil, nil
 		case <-due:
 			works()
-			due, reported = nil, nil
+			due, first = nil, nil
 		case <-ctx.Done():
 			return ctx.Err() // the task is counted until it returns
 		}
@@ -108,7 +109,7 @@ func (r *Runner) call(ctx context.Context, w *watch, emit func(fettle.Observatio
 // told takes in what a watcher reports.
 func (r *Runner) told(w *watch, o fettle.Observation) {
 	now := r.o.Clock.Now()
-	o, err := checked(w.spec, r.o.Host, o, now, now)
+	o, err := checked(w.spec, r.o.Host, o, now, now, false)
 	if err != nil {
 		r.setDefect(w, w.spec.Name, true) // until it is started again
 	}

@@ -86,12 +86,13 @@ func TestBrokenWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var broken box[chan struct{}]
 		broken.set(make(chan struct{}))
-		var starts []time.Time
+		var started box[int]
 		var mended box[bool]
 		w := &watchFunc{spec: spec("test.unit"), watch: func(ctx context.Context, emit func(fettle.Observation)) error {
-			starts = append(starts, time.Now())
-			if len(starts) > 1 && !mended.get() {
-				if len(starts)%2 == 0 {
+			starts := started.get() + 1
+			started.set(starts)
+			if starts > 1 && !mended.get() {
+				if starts%2 == 0 {
 					panic("nil map")
 				}
 				return errors.New("connection closed")
@@ -125,7 +126,7 @@ func TestBrokenWatcher(t *testing.T) {
 		if n := p.calls.Load(); n < 50 || n > 70 {
 			t.Errorf("%d polls in ten minutes of a broken watcher", n)
 		}
-		if n := len(starts); n < 20 || n > 40 {
+		if n := started.get(); n < 20 || n > 40 {
 			t.Errorf("%d starts in ten minutes", n)
 		}
 		broken.set(make(chan struct{}))

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
@@ -99,7 +100,13 @@ func (r *Roster) fromFile(ctx context.Context, a machine.Adapter, m machine.Mach
 	return nil
 }
 
+// discoverWithin bounds what one adapter may take to find what it looks after:
+// one that hangs must not keep the others from being opened.
+const discoverWithin = 10 * time.Second
+
 func (r *Roster) discover(ctx context.Context, a machine.Adapter, m machine.Machine) {
+	ctx, cancel := context.WithTimeout(ctx, discoverWithin)
+	defer cancel()
 	adapter := a.Catalogue().Adapter
 	found, err := a.Discover(ctx, m)
 	if err != nil {

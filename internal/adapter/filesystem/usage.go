@@ -68,7 +68,9 @@ func (i *instance) observe(ctx context.Context, mt machine.Mount) fettle.Observa
 	if u.Inodes > 0 {
 		inodes = (u.Inodes - u.InodesFree) * 1000 / u.Inodes
 	}
-	ro := slices.Contains(mt.Options, "ro") || slices.Contains(mt.SuperOptions, "ro") || slices.Contains(mt.SuperOptions, "emergency_ro")
+	// The options of the mount say what somebody wanted of this place (a
+	// read-only bind mount); those of the filesystem say what became of it.
+	ro := slices.Contains(mt.SuperOptions, "ro") || slices.Contains(mt.SuperOptions, "emergency_ro")
 	o.Facts = fettle.Facts{
 		"type": mt.Type, "source": mt.Source,
 		"size_bytes": u.Size, "avail_bytes": u.Avail, "free_bytes": u.Free, "used_permille": used,

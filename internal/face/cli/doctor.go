@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -162,7 +163,7 @@ func printFindings(p *show.Printer, f findings, m *incident.Mind) {
 			p.Plan(*in.Plan)
 			for _, e := range in.Story {
 				if e.Kind == fettle.EvAsked {
-					p.Verdicts(e.Verdicts, false)
+					p.Verdicts(withoutAutonomy(e.Verdicts), false)
 				}
 			}
 			p.Line("Next: `fettle repair` shows this plan again, asks, and does it.")
@@ -170,4 +171,9 @@ func printFindings(p *show.Printer, f findings, m *incident.Mind) {
 			p.Text("no plan: ", in.Why)
 		}
 	}
+}
+
+// withoutAutonomy leaves out that doctor may not act: it says so by being doctor.
+func withoutAutonomy(list []fettle.Verdict) []fettle.Verdict {
+	return slices.DeleteFunc(slices.Clone(list), func(v fettle.Verdict) bool { return v.Guard == "autonomy" })
 }

@@ -9,6 +9,7 @@ import (
 
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/wire"
+	"fettle/internal/judge/condition"
 	"fettle/internal/judge/incident"
 )
 
@@ -36,11 +37,19 @@ func (h *host) report(x *session, at time.Time, now int64, r *wire.Report) {
 		}
 		c = shift(&x.clocks, c)
 		h.judged[c.ConditionKey] = judged{round: h.round, condition: c}
+		if ended(c) {
+			delete(h.judged, c.ConditionKey)
+		}
 		in.Conditions = append(in.Conditions, c)
 	}
 	if len(in.Observations)+len(in.Conditions) > 0 {
 		h.s.feed(in)
 	}
+}
+
+// ended reports whether a condition ended because its subject is gone.
+func ended(c fettle.Condition) bool {
+	return c.State == fettle.No && len(c.Evidence) == 1 && c.Evidence[0].Reason == condition.GoneReason
 }
 
 // shift puts the times of a condition on our clock.
@@ -170,14 +179,20 @@ func (h *host) settled(x *session) {
 	}
 	now := h.s.o.Clock.Now()
 	var in incident.Input
+	gone := map[fettle.Subject]bool{}
 	for key, e := range h.seen {
 		if e.round == h.round {
+			gone[key.subject] = false
 			continue
 		}
 		o := fettle.Observation{Subject: key.subject, Host: h.subject, Probe: key.probe, Asked: now}
 		if x.probes[key.probe] {
 			o.Gone = true
+			if _, seen := gone[key.subject]; !seen {
+				gone[key.subject] = true
+			}
 		} else {
+			gone[key.subject] = false
 			o.Reason, o.Detail = fettle.NotSupported, "the agent does not have this probe any more"
 		}
 		in.Observations = append(in.Observations, o)
@@ -188,6 +203,13 @@ func (h *host) settled(x *session) {
 		return strings.Compare(string(a.Subject)+a.Probe, string(b.Subject)+b.Probe)
 	})
 	in.Conditions = h.unknown(now, func(j judged) bool { return j.round != h.round })
+	for i, c := range in.Conditions {
+		if gone[c.Subject] { // as the agent's own judge ends it when it sees that
+			c.State = fettle.No
+			c.Evidence = []fettle.Evidence{{Observer: fettle.Observer{Host: h.subject}, Asked: now, Says: fettle.No, Reason: condition.GoneReason}}
+			in.Conditions[i] = c
+		}
+	}
 	if len(in.Observations)+len(in.Conditions) > 0 {
 		h.s.feed(in)
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/diagnose"
 	"fettle/internal/judge/guard"
@@ -76,7 +77,7 @@ func (a *admin) Incidents(r *wire.IncidentsRequest, out wire.AdminService_Incide
 		return err
 	}
 	for _, i := range list {
-		data, err := wire.Pack(i)
+		data, err := packed(i)
 		if err == nil {
 			err = out.Send(&wire.IncidentsResponse{Json: data})
 		}
@@ -97,8 +98,19 @@ func (a *admin) Incident(ctx context.Context, r *wire.IncidentRequest) (*wire.In
 	if !found {
 		return nil, status.Errorf(codes.NotFound, "there is no incident %.40q (see `fettle incidents`)", r.GetId())
 	}
-	data, err := wire.Pack(i)
+	data, err := packed(i)
 	return &wire.IncidentResponse{Json: data}, err
+}
+
+// packed packs an incident, with a shorter story where it is too large; the log
+// has all of it.
+func packed(i fettle.Incident) ([]byte, error) {
+	data, err := wire.Pack(i)
+	if err != nil {
+		i.Story = store.Slim(i.Story)
+		data, err = wire.Pack(i)
+	}
+	return data, err
 }
 
 // Answer implements wire.AdminServiceServer.

@@ -3,6 +3,7 @@ package server
 import (
 	"time"
 
+	"fettle/internal/act/probe"
 	"fettle/internal/fettle"
 )
 
@@ -39,7 +40,7 @@ func Catalogue() fettle.Catalogue {
 				{Name: "version", Type: fettle.StringFact, Doc: "of the agent's program"},
 			},
 			Doc: "Told by the session between agent and server.",
-		}},
+		}, probe.SelfSpec()},
 		Conditions: []fettle.ConditionSpec{{
 			Code: "fettle.agent_lost", Title: "no contact with the agent on {label}",
 			Kind: fettle.KindHost, Layer: fettle.HostLayer, Severity: fettle.Warning, Scope: fettle.ClusterScope,

@@ -72,9 +72,11 @@ func (s *Server) whoLooks(l fettle.Look) []*session {
 		return list
 	}
 	for _, h := range s.known() {
-		if x := h.current(); x != nil && x.probes[l.Probe] {
-			list = append(list, x)
+		h.mu.Lock()
+		if h.session != nil && h.session.probes[l.Probe] {
+			list = append(list, h.session)
 		}
+		h.mu.Unlock()
 	}
 	return list
 }

@@ -41,8 +41,8 @@ type session struct {
 	host   *host
 	about  about
 	label  string
-	probes map[string]bool
-	clocks wire.Clocks // guarded by the host's mu
+	probes map[string]bool // guarded by the host's mu
+	clocks wire.Clocks     // guarded by the host's mu
 
 	done   <-chan struct{} // closed when it ends
 	cancel context.CancelCauseFunc
@@ -77,11 +77,9 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 	// they run beside it, and Run waits for them.
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	if left := who.cert.NotAfter.Sub(s.o.Clock.Wall()); left < time.Duration(1<<62) {
-		var stop context.CancelFunc
-		ctx, stop = context.WithTimeoutCause(ctx, left, fmt.Errorf("the certificate of %s expired (the agent renews it when it connects)", who.name.ID))
-		defer stop()
-	}
+	left := who.cert.NotAfter.Sub(s.o.Clock.Wall())
+	ctx, stop := context.WithTimeoutCause(ctx, left, fmt.Errorf("the certificate of %s expired (join again with a new token)", who.name.ID))
+	defer stop()
 	in := make(chan answer)
 	s.sessions.Go(func() { s.read(ctx, cancel, stream, in) })
 
@@ -111,6 +109,14 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 	welcomed := s.o.Clock.Now()
 	host.attach(x)
 	defer host.detach(x)
+	// What changed between the questions above and now.
+	if !s.o.CA.Admitted(who.name.ID) {
+		return errForgotten
+	}
+	if freeze, err = s.frozen(ctx); err != nil {
+		return err
+	}
+	x.push(&wire.SessionResponse{What: &wire.SessionResponse_Freeze{Freeze: freeze}})
 	s.o.Log.Info("an agent connected", "host", host.subject, "label", x.label, "address", x.about.address, "incarnation", x.about.incarnation)
 	s.sessions.Go(func() { x.write(stream) })
 	s.sessions.Go(func() { s.ping(x) })
@@ -125,9 +131,6 @@ func newSession(ctx context.Context, cancel context.CancelCauseFunc, h *host, he
 		about:  about{incarnation: hello.GetIncarnation(), bootID: hello.GetBootId(), version: hello.GetVersion()},
 		probes: map[string]bool{}, wake: make(chan struct{}, 1),
 		waiting: map[uint64]chan<- answer{}, pings: map[uint64]time.Time{},
-	}
-	for _, p := range hello.GetProbes() {
-		x.probes[p] = true
 	}
 	return x
 }
@@ -223,6 +226,12 @@ func (x *session) take(a answer) error {
 	case *wire.SessionRequest_FreezeState:
 		x.host.mu.Lock()
 		x.host.frozen = freezeState{fleet: w.FreezeState.GetFleet(), local: w.FreezeState.GetLocal(), why: w.FreezeState.GetWhy()}
+		x.host.mu.Unlock()
+	case *wire.SessionRequest_Probes:
+		x.host.mu.Lock()
+		for _, name := range w.Probes.GetNames() {
+			x.probes[name] = true
+		}
 		x.host.mu.Unlock()
 	case *wire.SessionRequest_Hello:
 		return status.Error(codes.InvalidArgument, "a second Hello in one session")

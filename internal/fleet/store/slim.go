@@ -26,7 +26,7 @@ func pack(r incident.Record) ([]byte, error) {
 		return nil, fmt.Errorf("incident %s: %w", r.ID, err)
 	}
 	if len(data) > SlimBytes {
-		r.Story = slim(r.Story)
+		r.Story = Slim(r.Story)
 		if data, err = json.Marshal(r); err != nil {
 			return nil, fmt.Errorf("incident %s: %w", r.ID, err)
 		}
@@ -37,9 +37,9 @@ func pack(r incident.Record) ([]byte, error) {
 	return data, nil
 }
 
-// slim returns a story without old verdicts and, when it is long, without its
+// Slim returns a story without old verdicts and, when it is long, without its
 // middle. The story that it is given is not changed.
-func slim(story []fettle.Event) []fettle.Event {
+func Slim(story []fettle.Event) []fettle.Event {
 	out := make([]fettle.Event, 0, min(len(story), slimFirst+slimLast+1))
 	for i, e := range story {
 		if i < len(story)-slimVerdicts {

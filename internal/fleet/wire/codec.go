@@ -18,8 +18,9 @@ const MaxMessage = 4 << 20
 // wait behind megabytes.
 const Chunk = 256 << 10
 
-// MaxItem is the largest single observation, condition, plan or outcome in bytes.
-const MaxItem = 1 << 20
+// MaxItem is the largest value in a field named json, in bytes: a message has
+// room for one of them and what goes with it.
+const MaxItem = 3 << 20
 
 // CheckSchema refuses what a peer speaks when it is too old.
 func CheckSchema(theirs int32) error {

@@ -268,6 +268,7 @@ type SessionRequest struct {
 	//	*SessionRequest_PreviewAnswer
 	//	*SessionRequest_Pong
 	//	*SessionRequest_FreezeState
+	//	*SessionRequest_Probes
 	What          isSessionRequest_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -398,6 +399,15 @@ func (x *SessionRequest) GetFreezeState() *FreezeState {
 	return nil
 }
 
+func (x *SessionRequest) GetProbes() *Probes {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_Probes); ok {
+			return x.Probes
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_What interface {
 	isSessionRequest_What()
 }
@@ -438,6 +448,10 @@ type SessionRequest_FreezeState struct {
 	FreezeState *FreezeState `protobuf:"bytes,10,opt,name=freeze_state,json=freezeState,proto3,oneof"`
 }
 
+type SessionRequest_Probes struct {
+	Probes *Probes `protobuf:"bytes,11,opt,name=probes,proto3,oneof"`
+}
+
 func (*SessionRequest_Hello) isSessionRequest_What() {}
 
 func (*SessionRequest_Report) isSessionRequest_What() {}
@@ -455,6 +469,8 @@ func (*SessionRequest_PreviewAnswer) isSessionRequest_What() {}
 func (*SessionRequest_Pong) isSessionRequest_What() {}
 
 func (*SessionRequest_FreezeState) isSessionRequest_What() {}
+
+func (*SessionRequest_Probes) isSessionRequest_What() {}
 
 // SessionResponse is from the server.
 type SessionResponse struct {
@@ -628,9 +644,8 @@ type Hello struct {
 	BootId        string                 `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Label         string                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"` // host name
 	Actions       []*ActionVersion       `protobuf:"bytes,6,rep,name=actions,proto3" json:"actions,omitempty"`
-	Probes        []string               `protobuf:"bytes,7,rep,name=probes,proto3" json:"probes,omitempty"`   // names
-	Kinds         []string               `protobuf:"bytes,8,rep,name=kinds,proto3" json:"kinds,omitempty"`     // of subjects that it can look at
-	Version       string                 `protobuf:"bytes,9,opt,name=version,proto3" json:"version,omitempty"` // of the program
+	Kinds         []string               `protobuf:"bytes,7,rep,name=kinds,proto3" json:"kinds,omitempty"`     // of subjects that it can look at
+	Version       string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"` // of the program
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -707,13 +722,6 @@ func (x *Hello) GetActions() []*ActionVersion {
 	return nil
 }
 
-func (x *Hello) GetProbes() []string {
-	if x != nil {
-		return x.Probes
-	}
-	return nil
-}
-
 func (x *Hello) GetKinds() []string {
 	if x != nil {
 		return x.Kinds
@@ -728,6 +736,52 @@ func (x *Hello) GetVersion() string {
 	return ""
 }
 
+// Probes are what the agent can look by at present; it opens adapters as it finds
+// what they are for.
+type Probes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Probes) Reset() {
+	*x = Probes{}
+	mi := &file_wire_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Probes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Probes) ProtoMessage() {}
+
+func (x *Probes) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Probes.ProtoReflect.Descriptor instead.
+func (*Probes) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Probes) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 type ActionVersion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -738,7 +792,7 @@ type ActionVersion struct {
 
 func (x *ActionVersion) Reset() {
 	*x = ActionVersion{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +804,7 @@ func (x *ActionVersion) String() string {
 func (*ActionVersion) ProtoMessage() {}
 
 func (x *ActionVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +817,7 @@ func (x *ActionVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionVersion.ProtoReflect.Descriptor instead.
 func (*ActionVersion) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ActionVersion) GetName() string {
@@ -792,7 +846,7 @@ type Welcome struct {
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +858,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +871,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Welcome) GetSchema() int32 {
@@ -861,7 +915,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +927,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +940,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Report) GetObservations() []*Observation {
@@ -913,7 +967,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +979,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +992,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Observation) GetJson() []byte {
@@ -965,7 +1019,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1031,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1044,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Digest) GetSeen() []*Seen {
@@ -1012,7 +1066,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1078,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1091,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Seen) GetSubject() string {
@@ -1078,7 +1132,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1144,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1157,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 type Dispatch struct {
@@ -1116,7 +1170,7 @@ type Dispatch struct {
 
 func (x *Dispatch) Reset() {
 	*x = Dispatch{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1182,7 @@ func (x *Dispatch) String() string {
 func (*Dispatch) ProtoMessage() {}
 
 func (x *Dispatch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1195,7 @@ func (x *Dispatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatch.ProtoReflect.Descriptor instead.
 func (*Dispatch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Dispatch) GetId() uint64 {
@@ -1168,7 +1222,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1180,7 +1234,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1193,7 +1247,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Recover) GetId() uint64 {
@@ -1221,7 +1275,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1287,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1300,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Outcome) GetId() uint64 {
@@ -1274,7 +1328,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1286,7 +1340,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1299,7 +1353,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Look) GetId() uint64 {
@@ -1334,7 +1388,7 @@ type LookAnswer struct {
 
 func (x *LookAnswer) Reset() {
 	*x = LookAnswer{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1400,7 @@ func (x *LookAnswer) String() string {
 func (*LookAnswer) ProtoMessage() {}
 
 func (x *LookAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1413,7 @@ func (x *LookAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookAnswer.ProtoReflect.Descriptor instead.
 func (*LookAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LookAnswer) GetId() uint64 {
@@ -1394,7 +1448,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1460,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1473,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Preview) GetId() uint64 {
@@ -1456,7 +1510,7 @@ type PreviewAnswer struct {
 
 func (x *PreviewAnswer) Reset() {
 	*x = PreviewAnswer{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1522,7 @@ func (x *PreviewAnswer) String() string {
 func (*PreviewAnswer) ProtoMessage() {}
 
 func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1535,7 @@ func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewAnswer.ProtoReflect.Descriptor instead.
 func (*PreviewAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PreviewAnswer) GetId() uint64 {
@@ -1529,7 +1583,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1595,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1608,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Freeze) GetJson() []byte {
@@ -1576,7 +1630,7 @@ type FreezeState struct {
 
 func (x *FreezeState) Reset() {
 	*x = FreezeState{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1642,7 @@ func (x *FreezeState) String() string {
 func (*FreezeState) ProtoMessage() {}
 
 func (x *FreezeState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1655,7 @@ func (x *FreezeState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeState.ProtoReflect.Descriptor instead.
 func (*FreezeState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FreezeState) GetFleet() bool {
@@ -1634,7 +1688,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1700,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1713,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Ping) GetId() uint64 {
@@ -1678,7 +1732,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1690,7 +1744,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1703,7 +1757,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Pong) GetId() uint64 {
@@ -1721,7 +1775,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1787,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1800,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 type StatusResponse struct {
@@ -1768,7 +1822,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1834,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1847,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatusResponse) GetSchema() int32 {
@@ -1882,7 +1936,7 @@ type IncidentsRequest struct {
 
 func (x *IncidentsRequest) Reset() {
 	*x = IncidentsRequest{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +1948,7 @@ func (x *IncidentsRequest) String() string {
 func (*IncidentsRequest) ProtoMessage() {}
 
 func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +1961,7 @@ func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsRequest.ProtoReflect.Descriptor instead.
 func (*IncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *IncidentsRequest) GetEnded() bool {
@@ -1926,7 +1980,7 @@ type IncidentsResponse struct {
 
 func (x *IncidentsResponse) Reset() {
 	*x = IncidentsResponse{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +1992,7 @@ func (x *IncidentsResponse) String() string {
 func (*IncidentsResponse) ProtoMessage() {}
 
 func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2005,7 @@ func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsResponse.ProtoReflect.Descriptor instead.
 func (*IncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *IncidentsResponse) GetJson() []byte {
@@ -1970,7 +2024,7 @@ type IncidentRequest struct {
 
 func (x *IncidentRequest) Reset() {
 	*x = IncidentRequest{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2036,7 @@ func (x *IncidentRequest) String() string {
 func (*IncidentRequest) ProtoMessage() {}
 
 func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2049,7 @@ func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentRequest.ProtoReflect.Descriptor instead.
 func (*IncidentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *IncidentRequest) GetId() string {
@@ -2014,7 +2068,7 @@ type IncidentResponse struct {
 
 func (x *IncidentResponse) Reset() {
 	*x = IncidentResponse{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2080,7 @@ func (x *IncidentResponse) String() string {
 func (*IncidentResponse) ProtoMessage() {}
 
 func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2093,7 @@ func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentResponse.ProtoReflect.Descriptor instead.
 func (*IncidentResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *IncidentResponse) GetJson() []byte {
@@ -2059,7 +2113,7 @@ type AnswerRequest struct {
 
 func (x *AnswerRequest) Reset() {
 	*x = AnswerRequest{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2071,7 +2125,7 @@ func (x *AnswerRequest) String() string {
 func (*AnswerRequest) ProtoMessage() {}
 
 func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2084,7 +2138,7 @@ func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AnswerRequest) GetJson() []byte {
@@ -2109,7 +2163,7 @@ type AnswerResponse struct {
 
 func (x *AnswerResponse) Reset() {
 	*x = AnswerResponse{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2175,7 @@ func (x *AnswerResponse) String() string {
 func (*AnswerResponse) ProtoMessage() {}
 
 func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2188,7 @@ func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
 func (*AnswerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 type SetFreezeRequest struct {
@@ -2146,7 +2200,7 @@ type SetFreezeRequest struct {
 
 func (x *SetFreezeRequest) Reset() {
 	*x = SetFreezeRequest{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2212,7 @@ func (x *SetFreezeRequest) String() string {
 func (*SetFreezeRequest) ProtoMessage() {}
 
 func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2225,7 @@ func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeRequest.ProtoReflect.Descriptor instead.
 func (*SetFreezeRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SetFreezeRequest) GetWhy() string {
@@ -2189,7 +2243,7 @@ type SetFreezeResponse struct {
 
 func (x *SetFreezeResponse) Reset() {
 	*x = SetFreezeResponse{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2255,7 @@ func (x *SetFreezeResponse) String() string {
 func (*SetFreezeResponse) ProtoMessage() {}
 
 func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2268,7 @@ func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeResponse.ProtoReflect.Descriptor instead.
 func (*SetFreezeResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 type ThawRequest struct {
@@ -2225,7 +2279,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2291,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2304,7 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 type ThawResponse struct {
@@ -2261,7 +2315,7 @@ type ThawResponse struct {
 
 func (x *ThawResponse) Reset() {
 	*x = ThawResponse{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2327,7 @@ func (x *ThawResponse) String() string {
 func (*ThawResponse) ProtoMessage() {}
 
 func (x *ThawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2340,7 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 type HostsRequest struct {
@@ -2297,7 +2351,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2309,7 +2363,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2322,7 +2376,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 type HostsResponse struct {
@@ -2334,7 +2388,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2400,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2413,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2389,7 +2443,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2455,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2468,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Host) GetId() string {
@@ -2510,7 +2564,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2576,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2589,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ForgetRequest) GetId() string {
@@ -2553,7 +2607,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +2619,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +2632,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 type JoinTokenRequest struct {
@@ -2591,7 +2645,7 @@ type JoinTokenRequest struct {
 
 func (x *JoinTokenRequest) Reset() {
 	*x = JoinTokenRequest{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2657,7 @@ func (x *JoinTokenRequest) String() string {
 func (*JoinTokenRequest) ProtoMessage() {}
 
 func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2670,7 @@ func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *JoinTokenRequest) GetAddress() string {
@@ -2642,7 +2696,7 @@ type JoinTokenResponse struct {
 
 func (x *JoinTokenResponse) Reset() {
 	*x = JoinTokenResponse{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2654,7 +2708,7 @@ func (x *JoinTokenResponse) String() string {
 func (*JoinTokenResponse) ProtoMessage() {}
 
 func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2667,7 +2721,7 @@ func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*JoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *JoinTokenResponse) GetToken() string {
@@ -2685,7 +2739,7 @@ type GroupsRequest struct {
 
 func (x *GroupsRequest) Reset() {
 	*x = GroupsRequest{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2697,7 +2751,7 @@ func (x *GroupsRequest) String() string {
 func (*GroupsRequest) ProtoMessage() {}
 
 func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2710,7 +2764,7 @@ func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsRequest.ProtoReflect.Descriptor instead.
 func (*GroupsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 type GroupsResponse struct {
@@ -2722,7 +2776,7 @@ type GroupsResponse struct {
 
 func (x *GroupsResponse) Reset() {
 	*x = GroupsResponse{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2788,7 @@ func (x *GroupsResponse) String() string {
 func (*GroupsResponse) ProtoMessage() {}
 
 func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2801,7 @@ func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsResponse.ProtoReflect.Descriptor instead.
 func (*GroupsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GroupsResponse) GetJson() []byte {
@@ -2767,7 +2821,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2833,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2846,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LogRequest) GetFrom() int64 {
@@ -2818,7 +2872,7 @@ type LogResponse struct {
 
 func (x *LogResponse) Reset() {
 	*x = LogResponse{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +2884,7 @@ func (x *LogResponse) String() string {
 func (*LogResponse) ProtoMessage() {}
 
 func (x *LogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +2897,7 @@ func (x *LogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogResponse.ProtoReflect.Descriptor instead.
 func (*LogResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LogResponse) GetJson() []byte {
@@ -2861,7 +2915,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +2927,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +2940,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 type WatchResponse struct {
@@ -2900,7 +2954,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +2966,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +2979,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WatchResponse) GetJson() []byte {
@@ -2968,7 +3022,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\"1\n" +
 	"\rRenewResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\xa1\x04\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\xd3\x04\n" +
 	"\x0eSessionRequest\x12\x15\n" +
 	"\x06now_ns\x18\x01 \x01(\x03R\x05nowNs\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.fettle.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -2981,7 +3035,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x0epreview_answer\x18\b \x01(\v2\x1d.fettle.wire.v1.PreviewAnswerH\x00R\rpreviewAnswer\x12*\n" +
 	"\x04pong\x18\t \x01(\v2\x14.fettle.wire.v1.PongH\x00R\x04pong\x12@\n" +
 	"\ffreeze_state\x18\n" +
-	" \x01(\v2\x1b.fettle.wire.v1.FreezeStateH\x00R\vfreezeStateB\x06\n" +
+	" \x01(\v2\x1b.fettle.wire.v1.FreezeStateH\x00R\vfreezeState\x120\n" +
+	"\x06probes\x18\v \x01(\v2\x16.fettle.wire.v1.ProbesH\x00R\x06probesB\x06\n" +
 	"\x04what\"\xfa\x02\n" +
 	"\x0fSessionResponse\x123\n" +
 	"\awelcome\x18\x01 \x01(\v2\x17.fettle.wire.v1.WelcomeH\x00R\awelcome\x126\n" +
@@ -2991,17 +3046,18 @@ const file_wire_proto_rawDesc = "" +
 	"\apreview\x18\x05 \x01(\v2\x17.fettle.wire.v1.PreviewH\x00R\apreview\x120\n" +
 	"\x06freeze\x18\x06 \x01(\v2\x16.fettle.wire.v1.FreezeH\x00R\x06freeze\x12*\n" +
 	"\x04ping\x18\a \x01(\v2\x14.fettle.wire.v1.PingH\x00R\x04pingB\x06\n" +
-	"\x04what\"\x85\x02\n" +
+	"\x04what\"\xed\x01\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\tR\vincarnation\x12\x17\n" +
 	"\aboot_id\x18\x04 \x01(\tR\x06bootId\x12\x14\n" +
 	"\x05label\x18\x05 \x01(\tR\x05label\x127\n" +
-	"\aactions\x18\x06 \x03(\v2\x1d.fettle.wire.v1.ActionVersionR\aactions\x12\x16\n" +
-	"\x06probes\x18\a \x03(\tR\x06probes\x12\x14\n" +
-	"\x05kinds\x18\b \x03(\tR\x05kinds\x12\x18\n" +
-	"\aversion\x18\t \x01(\tR\aversion\"=\n" +
+	"\aactions\x18\x06 \x03(\v2\x1d.fettle.wire.v1.ActionVersionR\aactions\x12\x14\n" +
+	"\x05kinds\x18\a \x03(\tR\x05kinds\x12\x18\n" +
+	"\aversion\x18\b \x01(\tR\aversion\"\x1e\n" +
+	"\x06Probes\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"=\n" +
 	"\rActionVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x05R\aversion\"\x88\x01\n" +
@@ -3170,7 +3226,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_wire_proto_goTypes = []any{
 	(*JoinRequest)(nil),       // 0: fettle.wire.v1.JoinRequest
 	(*JoinResponse)(nil),      // 1: fettle.wire.v1.JoinResponse
@@ -3179,108 +3235,110 @@ var file_wire_proto_goTypes = []any{
 	(*SessionRequest)(nil),    // 4: fettle.wire.v1.SessionRequest
 	(*SessionResponse)(nil),   // 5: fettle.wire.v1.SessionResponse
 	(*Hello)(nil),             // 6: fettle.wire.v1.Hello
-	(*ActionVersion)(nil),     // 7: fettle.wire.v1.ActionVersion
-	(*Welcome)(nil),           // 8: fettle.wire.v1.Welcome
-	(*Report)(nil),            // 9: fettle.wire.v1.Report
-	(*Observation)(nil),       // 10: fettle.wire.v1.Observation
-	(*Digest)(nil),            // 11: fettle.wire.v1.Digest
-	(*Seen)(nil),              // 12: fettle.wire.v1.Seen
-	(*Settled)(nil),           // 13: fettle.wire.v1.Settled
-	(*Dispatch)(nil),          // 14: fettle.wire.v1.Dispatch
-	(*Recover)(nil),           // 15: fettle.wire.v1.Recover
-	(*Outcome)(nil),           // 16: fettle.wire.v1.Outcome
-	(*Look)(nil),              // 17: fettle.wire.v1.Look
-	(*LookAnswer)(nil),        // 18: fettle.wire.v1.LookAnswer
-	(*Preview)(nil),           // 19: fettle.wire.v1.Preview
-	(*PreviewAnswer)(nil),     // 20: fettle.wire.v1.PreviewAnswer
-	(*Freeze)(nil),            // 21: fettle.wire.v1.Freeze
-	(*FreezeState)(nil),       // 22: fettle.wire.v1.FreezeState
-	(*Ping)(nil),              // 23: fettle.wire.v1.Ping
-	(*Pong)(nil),              // 24: fettle.wire.v1.Pong
-	(*StatusRequest)(nil),     // 25: fettle.wire.v1.StatusRequest
-	(*StatusResponse)(nil),    // 26: fettle.wire.v1.StatusResponse
-	(*IncidentsRequest)(nil),  // 27: fettle.wire.v1.IncidentsRequest
-	(*IncidentsResponse)(nil), // 28: fettle.wire.v1.IncidentsResponse
-	(*IncidentRequest)(nil),   // 29: fettle.wire.v1.IncidentRequest
-	(*IncidentResponse)(nil),  // 30: fettle.wire.v1.IncidentResponse
-	(*AnswerRequest)(nil),     // 31: fettle.wire.v1.AnswerRequest
-	(*AnswerResponse)(nil),    // 32: fettle.wire.v1.AnswerResponse
-	(*SetFreezeRequest)(nil),  // 33: fettle.wire.v1.SetFreezeRequest
-	(*SetFreezeResponse)(nil), // 34: fettle.wire.v1.SetFreezeResponse
-	(*ThawRequest)(nil),       // 35: fettle.wire.v1.ThawRequest
-	(*ThawResponse)(nil),      // 36: fettle.wire.v1.ThawResponse
-	(*HostsRequest)(nil),      // 37: fettle.wire.v1.HostsRequest
-	(*HostsResponse)(nil),     // 38: fettle.wire.v1.HostsResponse
-	(*Host)(nil),              // 39: fettle.wire.v1.Host
-	(*ForgetRequest)(nil),     // 40: fettle.wire.v1.ForgetRequest
-	(*ForgetResponse)(nil),    // 41: fettle.wire.v1.ForgetResponse
-	(*JoinTokenRequest)(nil),  // 42: fettle.wire.v1.JoinTokenRequest
-	(*JoinTokenResponse)(nil), // 43: fettle.wire.v1.JoinTokenResponse
-	(*GroupsRequest)(nil),     // 44: fettle.wire.v1.GroupsRequest
-	(*GroupsResponse)(nil),    // 45: fettle.wire.v1.GroupsResponse
-	(*LogRequest)(nil),        // 46: fettle.wire.v1.LogRequest
-	(*LogResponse)(nil),       // 47: fettle.wire.v1.LogResponse
-	(*WatchRequest)(nil),      // 48: fettle.wire.v1.WatchRequest
-	(*WatchResponse)(nil),     // 49: fettle.wire.v1.WatchResponse
+	(*Probes)(nil),            // 7: fettle.wire.v1.Probes
+	(*ActionVersion)(nil),     // 8: fettle.wire.v1.ActionVersion
+	(*Welcome)(nil),           // 9: fettle.wire.v1.Welcome
+	(*Report)(nil),            // 10: fettle.wire.v1.Report
+	(*Observation)(nil),       // 11: fettle.wire.v1.Observation
+	(*Digest)(nil),            // 12: fettle.wire.v1.Digest
+	(*Seen)(nil),              // 13: fettle.wire.v1.Seen
+	(*Settled)(nil),           // 14: fettle.wire.v1.Settled
+	(*Dispatch)(nil),          // 15: fettle.wire.v1.Dispatch
+	(*Recover)(nil),           // 16: fettle.wire.v1.Recover
+	(*Outcome)(nil),           // 17: fettle.wire.v1.Outcome
+	(*Look)(nil),              // 18: fettle.wire.v1.Look
+	(*LookAnswer)(nil),        // 19: fettle.wire.v1.LookAnswer
+	(*Preview)(nil),           // 20: fettle.wire.v1.Preview
+	(*PreviewAnswer)(nil),     // 21: fettle.wire.v1.PreviewAnswer
+	(*Freeze)(nil),            // 22: fettle.wire.v1.Freeze
+	(*FreezeState)(nil),       // 23: fettle.wire.v1.FreezeState
+	(*Ping)(nil),              // 24: fettle.wire.v1.Ping
+	(*Pong)(nil),              // 25: fettle.wire.v1.Pong
+	(*StatusRequest)(nil),     // 26: fettle.wire.v1.StatusRequest
+	(*StatusResponse)(nil),    // 27: fettle.wire.v1.StatusResponse
+	(*IncidentsRequest)(nil),  // 28: fettle.wire.v1.IncidentsRequest
+	(*IncidentsResponse)(nil), // 29: fettle.wire.v1.IncidentsResponse
+	(*IncidentRequest)(nil),   // 30: fettle.wire.v1.IncidentRequest
+	(*IncidentResponse)(nil),  // 31: fettle.wire.v1.IncidentResponse
+	(*AnswerRequest)(nil),     // 32: fettle.wire.v1.AnswerRequest
+	(*AnswerResponse)(nil),    // 33: fettle.wire.v1.AnswerResponse
+	(*SetFreezeRequest)(nil),  // 34: fettle.wire.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil), // 35: fettle.wire.v1.SetFreezeResponse
+	(*ThawRequest)(nil),       // 36: fettle.wire.v1.ThawRequest
+	(*ThawResponse)(nil),      // 37: fettle.wire.v1.ThawResponse
+	(*HostsRequest)(nil),      // 38: fettle.wire.v1.HostsRequest
+	(*HostsResponse)(nil),     // 39: fettle.wire.v1.HostsResponse
+	(*Host)(nil),              // 40: fettle.wire.v1.Host
+	(*ForgetRequest)(nil),     // 41: fettle.wire.v1.ForgetRequest
+	(*ForgetResponse)(nil),    // 42: fettle.wire.v1.ForgetResponse
+	(*JoinTokenRequest)(nil),  // 43: fettle.wire.v1.JoinTokenRequest
+	(*JoinTokenResponse)(nil), // 44: fettle.wire.v1.JoinTokenResponse
+	(*GroupsRequest)(nil),     // 45: fettle.wire.v1.GroupsRequest
+	(*GroupsResponse)(nil),    // 46: fettle.wire.v1.GroupsResponse
+	(*LogRequest)(nil),        // 47: fettle.wire.v1.LogRequest
+	(*LogResponse)(nil),       // 48: fettle.wire.v1.LogResponse
+	(*WatchRequest)(nil),      // 49: fettle.wire.v1.WatchRequest
+	(*WatchResponse)(nil),     // 50: fettle.wire.v1.WatchResponse
 }
 var file_wire_proto_depIdxs = []int32{
 	6,  // 0: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
-	9,  // 1: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
-	11, // 2: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
-	13, // 3: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
-	16, // 4: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
-	18, // 5: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
-	20, // 6: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
-	24, // 7: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
-	22, // 8: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
-	8,  // 9: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
-	14, // 10: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
-	15, // 11: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
-	17, // 12: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
-	19, // 13: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
-	21, // 14: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
-	23, // 15: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
-	7,  // 16: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
-	21, // 17: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
-	10, // 18: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
-	12, // 19: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
-	10, // 20: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
-	39, // 21: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
-	0,  // 22: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
-	2,  // 23: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
-	4,  // 24: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
-	25, // 25: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
-	27, // 26: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
-	29, // 27: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
-	31, // 28: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
-	33, // 29: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
-	35, // 30: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
-	37, // 31: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
-	40, // 32: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
-	42, // 33: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
-	44, // 34: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
-	46, // 35: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
-	48, // 36: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
-	1,  // 37: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
-	3,  // 38: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
-	5,  // 39: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
-	26, // 40: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
-	28, // 41: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
-	30, // 42: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
-	32, // 43: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
-	34, // 44: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
-	36, // 45: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
-	38, // 46: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
-	41, // 47: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
-	43, // 48: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
-	45, // 49: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
-	47, // 50: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
-	49, // 51: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
-	37, // [37:52] is the sub-list for method output_type
-	22, // [22:37] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	10, // 1: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
+	12, // 2: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
+	14, // 3: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
+	17, // 4: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
+	19, // 5: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
+	21, // 6: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
+	25, // 7: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
+	23, // 8: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
+	7,  // 9: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
+	9,  // 10: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
+	15, // 11: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
+	16, // 12: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
+	18, // 13: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
+	20, // 14: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
+	22, // 15: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
+	24, // 16: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
+	8,  // 17: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
+	22, // 18: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
+	11, // 19: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
+	13, // 20: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
+	11, // 21: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
+	40, // 22: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
+	0,  // 23: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
+	2,  // 24: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
+	4,  // 25: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
+	26, // 26: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
+	28, // 27: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
+	30, // 28: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
+	32, // 29: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
+	34, // 30: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
+	36, // 31: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
+	38, // 32: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
+	41, // 33: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
+	43, // 34: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
+	45, // 35: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
+	47, // 36: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
+	49, // 37: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
+	1,  // 38: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
+	3,  // 39: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
+	5,  // 40: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
+	27, // 41: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
+	29, // 42: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
+	31, // 43: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
+	33, // 44: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
+	35, // 45: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
+	37, // 46: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
+	39, // 47: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
+	42, // 48: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
+	44, // 49: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
+	46, // 50: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
+	48, // 51: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
+	50, // 52: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
+	38, // [38:53] is the sub-list for method output_type
+	23, // [23:38] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3298,6 +3356,7 @@ func file_wire_proto_init() {
 		(*SessionRequest_PreviewAnswer)(nil),
 		(*SessionRequest_Pong)(nil),
 		(*SessionRequest_FreezeState)(nil),
+		(*SessionRequest_Probes)(nil),
 	}
 	file_wire_proto_msgTypes[5].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
@@ -3314,7 +3373,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   50,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

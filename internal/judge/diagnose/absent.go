@@ -206,6 +206,9 @@ func (b *beliefs) become(x int32, r reading, st state) {
 	old := b.nodes[x]
 	n := &b.nodes[x]
 	n.reading, n.state = r, st
+	if len(b.cands) == len(b.freeCands) {
+		return // nobody counts
+	}
 	// Only an unseen condition passes effects on.
 	opened := (old.state == unknown) != (st == unknown) && b.specs[old.spec].carries
 	if old.state != clear_ && st != clear_ && !opened {

@@ -40,8 +40,7 @@ type reading struct {
 	before int64   // and no later than this, while it is raised: ever if that is not known
 	clear  int64   // when what showed it clear last was asked for, while it is clear
 	host   int32   // the one host whose observers know of it, none if there are several or no one
-	yes    []int32 // the hosts that say it is there and are not its own
-	own    bool    // also an observer on its own machine says so
+	yes    []int32 // the hosts that say it is there, sorted
 }
 
 // cand is a condition that can be a cause: raised, or unknown and able to have
@@ -67,10 +66,7 @@ type cand struct {
 	group  int32
 	local  int32 // its number within that group, while it is diagnosed
 
-	// What was said of it when it was chosen last, and when the first of what
-	// it explained then began; nil if its evidence changed since.
-	said  *fettle.Cause
-	began int64
+	said *fettle.Cause // what was said of it when it was chosen last; nil if something in that changed
 
 	touched bool // its worth, price or reach changed
 	stale   bool // its clump is to be built again

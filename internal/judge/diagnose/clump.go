@@ -9,7 +9,7 @@ type clump struct {
 	members  []int32 // raised conditions
 	elements []element
 	group    int32
-	dirty    bool
+	room     []int32 // where the elements keep their candidates
 }
 
 // element is what has to be explained: a raised condition that nothing raised
@@ -25,6 +25,7 @@ type element struct {
 // clumps builds again every clump that something changed in, and keeps what the
 // supposed candidates are worth in step.
 func (d *Diagnoser) rebuildClumps() {
+	d.unsayAbove()
 	loose := d.loose[:0]
 	for i := 0; i < len(d.stale); i++ {
 		n := d.stale[i]
@@ -49,6 +50,31 @@ func (d *Diagnoser) rebuildClumps() {
 	d.loose = loose
 }
 
+// unsayAbove has everything said again about the causes of what changed, and
+// about their causes: what they explain may be another.
+func (d *Diagnoser) unsayAbove() {
+	d.newMark()
+	queue := d.chain[:0]
+	for _, n := range d.stale {
+		if !d.marked(n) {
+			queue = append(queue, n)
+		}
+	}
+	for i := 0; i < len(queue); i++ {
+		c := d.nodes[queue[i]].cand
+		if c == none {
+			continue
+		}
+		d.cands[c].said = nil
+		for _, u := range d.cands[c].raisedBy {
+			if !d.marked(u) {
+				queue = append(queue, u)
+			}
+		}
+	}
+	d.chain = queue
+}
+
 // release takes a clump apart and appends its members to loose.
 func (d *Diagnoser) release(loose []int32, k int32) []int32 {
 	c := &d.clumps[k]
@@ -59,7 +85,7 @@ func (d *Diagnoser) release(loose []int32, k int32) []int32 {
 	}
 	loose = append(loose, c.members...)
 	d.disturb(c.group)
-	*c = clump{members: c.members[:0], elements: c.elements[:0], group: none}
+	*c = clump{members: c.members[:0], elements: c.elements[:0], room: c.room[:0], group: none}
 	d.freeClumps = append(d.freeClumps, k)
 	return loose
 }
@@ -116,11 +142,11 @@ func (d *Diagnoser) gather(loose []int32, n int32) []int32 {
 func (d *Diagnoser) findElements(c *clump) {
 	d.newMark()
 	queue := d.chain[:0]
-	for _, n := range c.members {
+	for i, n := range c.members {
 		if len(d.candOf(n).raisedBy) == 0 {
 			d.marked(n)
 			queue = append(queue, n)
-			d.addElement(c, []int32{n})
+			d.addElement(c, c.members[i:i+1:i+1])
 		}
 	}
 	for i := 0; i < len(queue); i++ {
@@ -156,17 +182,13 @@ func (d *Diagnoser) addElement(c *clump, members []int32) {
 			e.own, e.first = price, n
 		}
 	}
-	if len(members) == 1 {
-		for _, s := range d.candOf(members[0]).supposedBy {
-			e.supposed = append(e.supposed, d.nodes[s].cand)
-		}
-	} else {
-		for _, n := range members {
-			for _, s := range d.candOf(n).supposedBy {
-				e.supposed = append(e.supposed, d.nodes[s].cand)
-			}
+	at := len(c.room)
+	for _, n := range members {
+		for _, s := range d.candOf(n).supposedBy {
+			c.room = append(c.room, d.nodes[s].cand)
 		}
 	}
+	e.supposed = c.room[at:len(c.room):len(c.room)]
 	slices.Sort(e.supposed)
 	e.supposed = slices.Compact(e.supposed)
 	c.elements = append(c.elements, e)

@@ -60,12 +60,7 @@ func New(catalogues []fettle.Catalogue, w Weights) (*Diagnoser, error) {
 // new Diagnoser that is the diagnosis from scratch.
 func (d *Diagnoser) Load(w *world.World, now time.Time) []Group {
 	var all []fettle.Subject
-	for _, k := range d.asked {
-		all = append(all, w.Subjects(k)...)
-	}
-	for _, c := range w.Raised() {
-		all = append(all, c.Subject)
-	}
+	w.EachSubject(func(s fettle.Subject) { all = append(all, s) })
 	return d.Update(w, now, all...)
 }
 
@@ -81,10 +76,8 @@ func (d *Diagnoser) Update(w *world.World, _ time.Time, changed ...fettle.Subjec
 	first := len(d.cands) == len(d.freeCands)
 	d.readAll(w, changed)
 	nodes := d.takeEdges(first)
-	for i := range d.in.read {
-		s := &d.in.read[i]
-		d.readConditions(s.id, s.conditions)
-		d.readLooks(s.id, s.observations, s.conditions)
+	for _, s := range d.in.read {
+		d.noteLooks(s)
 	}
 	turned, shown := d.watch.settle()
 	d.doubtsStale = d.doubtsStale || shown
@@ -102,24 +95,6 @@ func (d *Diagnoser) Update(w *world.World, _ time.Time, changed ...fettle.Subjec
 	out := d.differences(made)
 	d.tidy()
 	return out
-}
-
-// readAll reads these subjects, and those that an edge begins at which came or
-// went: what a subject stands on decides whose word on it can be doubted.
-func (d *Diagnoser) readAll(w *world.World, changed []fettle.Subject) {
-	d.nextWalk()
-	for _, s := range changed {
-		d.readEdges(w, s)
-	}
-	for _, list := range [2][]link{d.in.removed, d.in.added} {
-		for _, l := range list {
-			if d.seen[l.from] != d.walks {
-				d.seen[l.from] = d.walks
-				s := d.subjects[l.from].name
-				d.in.read = append(d.in.read, seen{l.from, w.Observations(s), w.ConditionsOf(s)})
-			}
-		}
-	}
 }
 
 // relinkAll looks up again the causes of every raised condition that can have
@@ -209,10 +184,10 @@ func (d *Diagnoser) tidy() {
 		d.forgetSubject(l.from)
 		d.forgetSubject(l.to)
 	}
-	clear(d.in.read)
+	clear(d.in.changes)
 	clear(d.before)
 	clear(d.solved)
-	d.in.read, d.in.changes, d.before = d.in.read[:0], d.in.changes[:0], d.before[:0]
+	d.in.read, d.in.changes, d.in.sights, d.before = d.in.read[:0], d.in.changes[:0], d.in.sights[:0], d.before[:0]
 	d.in.removed, d.in.added = d.in.removed[:0], d.in.added[:0]
 }
 

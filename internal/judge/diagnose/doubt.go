@@ -20,6 +20,9 @@ type watch struct {
 	hosts   []observer
 	flipped []int32        // hosts whose figures changed
 	doubts  map[int32]bool // nodes that are raised on the word of ill observers alone
+
+	last   fettle.Subject // the host that was asked for last
+	lastID int32
 }
 
 // observer is one host's figures.
@@ -50,50 +53,41 @@ const (
 )
 
 func (w *watch) host(s fettle.Subject) int32 {
+	if s == w.last && len(w.hosts) > 0 {
+		return w.lastID
+	}
 	id, ok := w.ids[s]
 	if !ok {
 		id = int32(len(w.hosts))
 		w.ids[s] = id
 		w.hosts = append(w.hosts, observer{host: s, root: rootText(s)})
 	}
+	w.last, w.lastID = s, id
 	return id
 }
 
-// readLooks notes who sees what of a subject from elsewhere.
-func (d *Diagnoser) readLooks(id int32, observations []fettle.Observation, conditions []fettle.Condition) {
+// noteLooks notes who sees what of a subject from elsewhere.
+func (d *Diagnoser) noteLooks(of seen) {
 	looks := d.looks[:0]
-	see := func(s fettle.Subject, what sight) {
-		h := d.watch.host(s)
-		for i := range looks {
-			if looks[i].host == h {
-				looks[i].sees = max(looks[i].sees, what)
-				return
-			}
+	for _, l := range d.in.sights[of.first:of.end] {
+		if d.standsOn(of.id, d.watch.hosts[l.host].root) {
+			continue
 		}
-		if !d.standsOn(id, d.watch.hosts[h].root) {
-			looks = append(looks, look{host: h, sees: what})
-		}
-	}
-	for i := range observations {
-		see(observations[i].Host, sightOf(observations[i].Reason))
-	}
-	for i := range conditions {
-		for j := range conditions[i].Evidence {
-			e := &conditions[i].Evidence[j]
-			if e.Says == fettle.Yes && d.specs[d.specOf(conditions[i].Code)].critical {
-				see(e.Observer.Host, gone)
-			}
+		if i := slices.IndexFunc(looks, func(m look) bool { return m.host == l.host }); i >= 0 {
+			looks[i].sees = max(looks[i].sees, l.sees)
+		} else {
+			looks = append(looks, l)
 		}
 	}
 	d.looks = looks
 	weigh(looks)
 	slices.SortFunc(looks, func(a, b look) int { return int(a.host - b.host) })
-	if slices.Equal(looks, d.subjects[id].looks) {
+	if slices.Equal(looks, d.subjects[of.id].looks) {
 		return
 	}
-	d.watch.tally(d.subjects[id].looks, -1)
+	d.watch.tally(d.subjects[of.id].looks, -1)
 	d.watch.tally(looks, 1)
-	d.subjects[id].looks = slices.Clone(looks)
+	d.subjects[of.id].looks = slices.Clone(looks)
 }
 
 func sightOf(r fettle.Reason) sight {
@@ -160,23 +154,20 @@ func (w *watch) settle() (turned, shown bool) {
 	return turned, shown
 }
 
-// doubted reports whether a raised condition rests on the word of ill observers
-// alone.
-func (w *watch) doubted(r *reading) bool {
-	if r.own || len(r.yes) == 0 {
-		return false
-	}
-	for _, h := range r.yes {
-		if !w.hosts[h].ill {
+// doubted reports whether a raised condition of a subject rests on nothing but
+// the word of ill observers on other machines.
+func (d *Diagnoser) doubted(subj int32, yes []int32) bool {
+	for _, h := range yes {
+		if o := &d.watch.hosts[h]; !o.ill || d.standsOn(subj, o.root) {
 			return false
 		}
 	}
-	return true
+	return len(yes) > 0
 }
 
 // note keeps the list of doubted conditions and reports whether what it shows
 // changed.
-func (w *watch) note(n int32, doubted bool, old, now *reading) bool {
+func (w *watch) note(n int32, doubted bool, old, now []int32) bool {
 	was := w.doubts[n]
 	switch {
 	case doubted:
@@ -184,5 +175,5 @@ func (w *watch) note(n int32, doubted bool, old, now *reading) bool {
 	case was:
 		delete(w.doubts, n)
 	}
-	return was != doubted || doubted && !slices.Equal(old.yes, now.yes)
+	return was != doubted || doubted && !slices.Equal(old, now)
 }

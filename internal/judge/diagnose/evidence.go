@@ -8,11 +8,10 @@ import (
 )
 
 // evidence says in sentences what speaks for a chosen cause and what against it.
-// explained are the raised conditions that it explains, in order, and began is
-// what the first of them began after.
-func (d *Diagnoser) evidence(n int32, explained []int32, began int64) (in, against []string) {
+// explained are the raised conditions that it explains, in order.
+func (d *Diagnoser) evidence(n int32, explained []int32) (in, against []string) {
 	if d.nodes[n].state == raised {
-		in, against = d.seenEvidence(n, explained, began)
+		in, against = d.seenEvidence(n, explained)
 	} else {
 		in = append(in, fmt.Sprintf("it would account for %s at once", d.countSubjects(explained)))
 		against = append(against, "nobody sees it: it is supposed")
@@ -33,10 +32,14 @@ func (d *Diagnoser) evidence(n int32, explained []int32, began int64) (in, again
 }
 
 // seenEvidence is the evidence about a cause that is raised.
-func (d *Diagnoser) seenEvidence(n int32, explained []int32, began int64) (in, against []string) {
+func (d *Diagnoser) seenEvidence(n int32, explained []int32) (in, against []string) {
 	in = append(in, "it is raised"+d.seenBy(n))
 	if len(explained) > 0 {
 		in = append(in, "it explains "+d.countSubjects(explained))
+		began := ever
+		for _, m := range explained {
+			began = min(began, d.nodes[m].after)
+		}
 		if before := d.nodes[n].before; began != never && before < began {
 			in = append(in, fmt.Sprintf("it was there at least %v before the first of them", time.Duration(began-before)))
 		}
@@ -51,13 +54,17 @@ func (d *Diagnoser) seenEvidence(n int32, explained []int32, began int64) (in, a
 }
 
 func (d *Diagnoser) seenBy(n int32) string {
-	r := &d.nodes[n].reading
 	var hosts []string
-	for _, h := range r.yes {
-		hosts = append(hosts, string(d.watch.hosts[h].host))
+	own := false
+	for _, h := range d.nodes[n].yes {
+		if o := &d.watch.hosts[h]; d.standsOn(d.nodes[n].subj, o.root) {
+			own = true
+		} else {
+			hosts = append(hosts, string(o.host))
+		}
 	}
 	slices.Sort(hosts)
-	if r.own {
+	if own {
 		hosts = append([]string{"its own machine"}, hosts...)
 	}
 	switch len(hosts) {

@@ -110,6 +110,9 @@ func (g *graph) unlink(l link) {
 }
 
 func insertArc(arcs *[]uint32, a uint32) {
+	if *arcs == nil {
+		*arcs = make([]uint32, 0, 4)
+	}
 	i, _ := slices.BinarySearch(*arcs, a)
 	*arcs = slices.Insert(*arcs, i, a)
 }

@@ -7,58 +7,89 @@ import (
 	"fettle/internal/judge/world"
 )
 
+// intake is what one Update read from the world and has not taken over yet.
+type intake struct {
+	changes        []change
+	removed, added []link
+	read           []seen
+	sights         []look
+
+	links []link // scratch
+}
+
 // change is a condition whose reading is to be taken over.
 type change struct {
 	node int32
 	reading
 }
 
-// intake is what one Update read from the world and has not taken over yet.
-type intake struct {
-	changes        []change
-	removed, added []link
-	read           []seen
+// seen is a subject that was read: these sights are of it.
+type seen struct{ id, first, end int32 }
 
-	links []link  // scratch
-	nodes []int32 // scratch
-}
-
-// seen is a subject with what the world knows of it by observation.
-type seen struct {
-	id           int32
-	observations []fettle.Observation
-	conditions   []fettle.Condition
-}
-
-// readEdges notes which edges the observations of a subject show no longer, and
-// which they show now.
-func (d *Diagnoser) readEdges(w *world.World, s fettle.Subject) {
-	observations, conditions := w.Observations(s), w.ConditionsOf(s)
-	id, known := d.ids[s]
-	if !known {
-		if len(observations)+len(conditions) == 0 {
-			return
-		}
-		id = d.intern(s, d.kinds)
+// readAll reads these subjects, and those that an edge begins at which came or
+// went: what a subject stands on decides whose word on it can be doubted.
+func (d *Diagnoser) readAll(w *world.World, changed []fettle.Subject) {
+	if len(d.ids) == 0 {
+		d.makeRoom(len(changed))
 	}
-	if d.seen[id] == d.walks { // named twice
+	d.nextWalk()
+	for _, s := range changed {
+		d.read(w, d.intern(s, d.kinds))
+	}
+	for _, list := range [2][]link{d.in.removed, d.in.added} {
+		for _, l := range list {
+			d.read(w, l.from)
+		}
+	}
+}
+
+// makeRoom makes room at once for what the world may know of so many subjects.
+func (d *Diagnoser) makeRoom(subjects int) {
+	d.ids = make(map[fettle.Subject]int32, subjects)
+	d.subjects, d.seen = slices.Grow(d.subjects, subjects), slices.Grow(d.seen, subjects)
+	d.nodes, d.marks, d.labels = slices.Grow(d.nodes, 3*subjects), slices.Grow(d.marks, 3*subjects), slices.Grow(d.labels, 3*subjects)
+	d.in.changes, d.in.read, d.in.sights = slices.Grow(d.in.changes, 3*subjects), slices.Grow(d.in.read, subjects), slices.Grow(d.in.sights, subjects)
+}
+
+// read notes what the world says of a subject.
+func (d *Diagnoser) read(w *world.World, id int32) {
+	if d.seen[id] == d.walks { // read already
 		return
 	}
 	d.seen[id] = d.walks
-	d.in.read = append(d.in.read, seen{id, observations, conditions})
+	first := int32(len(d.in.sights))
 	links := d.in.links[:0]
-	for i := range observations {
-		for _, e := range observations[i].Edges {
+	d.newMark()
+	w.Each(d.subjects[id].name, func(o *fettle.Observation) {
+		for _, e := range o.Edges {
 			if rel, ok := arcMask(e.Rel, false); ok {
 				links = append(links, link{d.intern(e.From, d.kinds), d.intern(e.To, d.kinds), rel})
 			}
 		}
+		d.in.sights = append(d.in.sights, look{host: d.watch.host(o.Host), sees: sightOf(o.Reason)})
+	}, func(c *fettle.Condition) {
+		spec := d.specOf(c.Code)
+		n := d.ensure(id, spec)
+		d.marked(n)
+		d.in.changes = append(d.in.changes, change{n, d.readingOf(c, d.specs[spec].critical)})
+	})
+	d.in.links = links
+	d.in.read = append(d.in.read, seen{id, first, int32(len(d.in.sights))})
+	for _, n := range d.subjects[id].nodes {
+		if d.nodes[n].judged && d.marks[n] != d.mark {
+			d.in.changes = append(d.in.changes, change{n, unjudged()})
+		}
 	}
+	d.noteLinks(id, links)
+}
+
+// noteLinks notes which edges the observations of a subject show no longer, and
+// which they show now.
+func (d *Diagnoser) noteLinks(id int32, links []link) {
 	if len(links) > 1 {
 		slices.SortFunc(links, compareLinks)
 		links = slices.Compact(links)
 	}
-	d.in.links = links
 	old := d.subjects[id].shown
 	if slices.Equal(old, links) {
 		return
@@ -79,25 +110,9 @@ func (d *Diagnoser) readEdges(w *world.World, s fettle.Subject) {
 	d.subjects[id].shown = slices.Clone(links)
 }
 
-// readConditions notes what the world says of a subject's conditions.
-func (d *Diagnoser) readConditions(id int32, conditions []fettle.Condition) {
-	judged := d.in.nodes[:0]
-	for i := range conditions {
-		c := &conditions[i]
-		n := d.ensure(id, d.specOf(c.Code))
-		judged = append(judged, n)
-		d.in.changes = append(d.in.changes, change{n, d.readingOf(id, c)})
-	}
-	d.in.nodes = judged
-	for _, n := range d.subjects[id].nodes {
-		if d.nodes[n].judged && !slices.Contains(judged, n) {
-			d.in.changes = append(d.in.changes, change{n, unjudged()})
-		}
-	}
-}
-
-// readingOf reduces a condition to what the diagnosis needs of it.
-func (d *Diagnoser) readingOf(id int32, c *fettle.Condition) reading {
+// readingOf reduces a condition to what the diagnosis needs of it, and notes who
+// sees the subject dead by it.
+func (d *Diagnoser) readingOf(c *fettle.Condition, critical bool) reading {
 	r := unjudged()
 	r.judged = true
 	r.after = instant(c.LastClear, never)
@@ -123,11 +138,10 @@ func (d *Diagnoser) readingOf(id int32, c *fettle.Condition) reading {
 		case e.Says == fettle.No && r.said == clear_:
 			r.clear = max(r.clear, instant(e.Asked, never))
 		case e.Says == fettle.Yes && r.said == raised:
-			if d.standsOn(id, d.watch.hosts[h].root) {
-				r.own = true
-			} else if !slices.Contains(r.yes, h) {
-				r.yes = append(r.yes, h)
-			}
+			insertSorted(&r.yes, h)
+		}
+		if e.Says == fettle.Yes && critical {
+			d.in.sights = append(d.in.sights, look{host: h, sees: gone})
 		}
 	}
 	return r
@@ -161,14 +175,14 @@ func (d *Diagnoser) reconsider(changed []int32) []int32 {
 func (d *Diagnoser) take(x int32, r reading) bool {
 	n := &d.nodes[x]
 	st := r.said
-	if st == raised && d.watch.doubted(&r) {
+	if st == raised && d.doubted(n.subj, r.yes) {
 		st = unknown
 	}
-	if d.watch.note(x, r.said != st, &n.reading, &r) {
+	if d.watch.note(x, r.said != st, n.yes, r.yes) {
 		d.doubtsStale = true
 	}
 	if n.state == st && n.judged == r.judged && n.after == r.after && n.before == r.before && n.clear == r.clear && n.host == r.host {
-		if n.own != r.own || !slices.Equal(n.yes, r.yes) {
+		if !slices.Equal(n.yes, r.yes) {
 			d.stir(x) // who sees it is part of the evidence
 		}
 		n.reading = r
@@ -195,9 +209,17 @@ func (d *Diagnoser) takeEdges(first bool) (changed []int32) {
 	for _, l := range d.in.added {
 		d.link(l)
 	}
-	if !first {
-		for _, l := range d.in.added {
-			changed = d.endsOf(changed, l)
+	if first {
+		return nil
+	}
+	for _, l := range d.in.added {
+		changed = d.endsOf(changed, l)
+	}
+	for _, list := range [2][]link{d.in.removed, d.in.added} {
+		for _, l := range list {
+			for _, n := range d.subjects[l.from].nodes {
+				d.stir(n) // its own machine may be another
+			}
 		}
 	}
 	return changed
@@ -217,11 +239,7 @@ func (d *Diagnoser) endsOf(to []int32, l link) []int32 {
 				if h&backwards != 0 {
 					from, dest = dest, from
 				}
-				back := make([]uint32, 0, i)
-				for k := i - 1; k >= 0; k-- {
-					back = append(back, e.hops[k]^backwards)
-				}
-				for _, c := range d.walk(nil, from, back) {
+				for _, c := range d.walk(nil, from, reversed(e.hops[:i])) {
 					if n := d.find(c, int32(s)); n != none {
 						d.uncount(n)
 					}
@@ -235,4 +253,13 @@ func (d *Diagnoser) endsOf(to []int32, l link) []int32 {
 		}
 	}
 	return to
+}
+
+// reversed is the way back.
+func reversed(hops []uint32) []uint32 {
+	back := make([]uint32, len(hops))
+	for i, h := range hops {
+		back[len(hops)-1-i] = h ^ backwards
+	}
+	return back
 }

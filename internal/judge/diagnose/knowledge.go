@@ -15,7 +15,6 @@ type knowledge struct {
 	specs []spec
 	codes map[fettle.Code]int32
 	kinds map[fettle.Kind]int32
-	asked []fettle.Kind // kinds of subjects that the catalogues know of, sorted
 }
 
 // spec is one condition's causal entry.
@@ -64,17 +63,8 @@ func newKnowledge(catalogues []fettle.Catalogue) (*knowledge, error) {
 				code: s.Code, kind: k.kind(s.Kind), layer: s.Layer, probe: s.Probe,
 				critical: s.Severity == fettle.Critical,
 			})
-			k.asked = append(k.asked, s.Kind)
-		}
-		for _, s := range c.Kinds {
-			k.asked = append(k.asked, s.Kind)
-		}
-		for _, p := range c.Probes {
-			k.asked = append(k.asked, p.Kind)
 		}
 	}
-	slices.Sort(k.asked)
-	k.asked = slices.Compact(k.asked)
 	for _, c := range joined {
 		for _, s := range c.Conditions {
 			for _, e := range s.Effects {
@@ -89,16 +79,14 @@ func newKnowledge(catalogues []fettle.Catalogue) (*knowledge, error) {
 func (k *knowledge) edge(from int32, e fettle.EffectOn) {
 	hops, _ := e.Path.Hops() // checked before
 	there := make([]uint32, len(hops))
-	back := make([]uint32, len(hops))
 	for i, h := range hops {
-		m, _ := arcMask(h.Rel, h.Back)
-		there[i], back[len(hops)-1-i] = m, m^backwards
+		there[i], _ = arcMask(h.Rel, h.Back)
 	}
 	to := k.codes[e.Condition]
 	sure := map[fettle.Surely]surety{fettle.Always: always, fettle.Often: often, fettle.Sometimes: sometimes}[e.Surely]
 	f, t := &k.specs[from], &k.specs[to]
 	f.effects = append(f.effects, effect{spec: to, hops: there, surely: sure, within: int64(e.Within)})
-	t.causes = append(t.causes, effect{spec: from, hops: back, surely: sure, within: int64(e.Within)})
+	t.causes = append(t.causes, effect{spec: from, hops: reversed(there), surely: sure, within: int64(e.Within)})
 	f.carries = f.carries || sure != sometimes
 }
 

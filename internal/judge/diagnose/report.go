@@ -85,20 +85,13 @@ func (k *knot) stopped(work int) string {
 // causeOf states one chosen cause, or says again what was said of it before if
 // nothing that goes into it has changed.
 func (d *Diagnoser) causeOf(g, n int32) fettle.Cause {
-	explained := d.explainedBy(g, n)
-	began := ever
-	for _, m := range explained {
-		began = min(began, d.nodes[m].after)
-	}
 	r := d.candOf(n)
-	if r.said != nil && r.began == began && len(r.said.Explains) == len(explained) {
-		same := true
-		for i := 0; same && i < len(explained); i++ {
-			same = r.said.Explains[i] == d.key(explained[i])
-		}
-		if same {
-			return *r.said
-		}
+	if r.said != nil && d.nodes[n].state == raised {
+		return *r.said
+	}
+	explained := d.explainedBy(g, n)
+	if r.said != nil && d.sameKeys(r.said.Explains, explained) {
+		return *r.said
 	}
 	c := fettle.Cause{ConditionKey: d.key(n), Observed: d.nodes[n].state == raised, Cost: d.price(r)}
 	if len(explained) > 0 {
@@ -107,10 +100,13 @@ func (d *Diagnoser) causeOf(g, n int32) fettle.Cause {
 			c.Explains[i] = d.key(m)
 		}
 	}
-	c.For, c.Against = d.evidence(n, explained, began)
-	r = d.candOf(n)
-	r.said, r.began = &c, began
+	c.For, c.Against = d.evidence(n, explained)
+	d.candOf(n).said = &c
 	return c
+}
+
+func (d *Diagnoser) sameKeys(keys []fettle.ConditionKey, nodes []int32) bool {
+	return slices.EqualFunc(keys, nodes, func(k fettle.ConditionKey, n int32) bool { return k == d.key(n) })
 }
 
 // explainedBy returns the raised members of the group that follow from n, over

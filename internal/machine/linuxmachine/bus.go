@@ -136,7 +136,11 @@ func dial(ctx context.Context, path string, private bool) (*link, error) {
 		return nil, wrap(err)
 	}
 	err = l.conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Geteuid()))})
-	if err == nil && !private {
+	switch {
+	case err != nil:
+	case private:
+		err = l.greet(ctx)
+	default:
 		err = l.conn.Hello()
 	}
 	if err == nil && !stop() {
@@ -148,6 +152,32 @@ func dial(ctx context.Context, path string, private bool) (*link, error) {
 	}
 	c.SetDeadline(time.Time{})
 	return l, nil
+}
+
+// greetAgain is how long the first answer may take before another message is
+// sent: some hundred times what an idle systemd needs.
+const greetAgain = 20 * time.Millisecond
+
+// greet makes sure that systemd reads what is sent. Its sd-bus takes what follows
+// the end of the authentication into its buffer when both arrive at once, and then
+// waits for more to arrive before it looks there: the first call would be answered
+// only after the second. So the first calls are pings, until one is answered.
+func (l *link) greet(ctx context.Context) error {
+	// Room for every ping: godbus blocks on a full channel.
+	answered := make(chan *dbus.Call, dialTimeout/greetAgain+1)
+	for {
+		l.conn.Object(systemdName, systemdPath).GoWithContext(ctx, "org.freedesktop.DBus.Peer.Ping", 0, answered)
+		again := time.NewTimer(greetAgain)
+		select {
+		case c := <-answered:
+			again.Stop()
+			return c.Err
+		case <-ctx.Done():
+			again.Stop()
+			return ctx.Err()
+		case <-again.C:
+		}
+	}
 }
 
 // call makes one method call and waits for its answer.

@@ -4,6 +4,7 @@ package linuxmachine
 
 import (
 	"context"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,9 @@ import (
 
 	"fettle/lab"
 )
+
+// hostRun chooses tests on the host, as -run does here.
+var hostRun = flag.String("hostrun", "", "run only these tests on the lab host")
 
 // TestOnALabHost builds this package's tests once more, with what needs a real
 // systemd and root on a machine of one's own (build tag labhost), and runs them
@@ -51,7 +55,7 @@ func TestOnALabHost(t *testing.T) {
 		}
 		close(trigger)
 	}()
-	code, err := h.Stream(ctx, nil, testWriter{t}, testWriter{t}, "env", "TMPDIR=/var/tmp", hostBinary, "-test.v", "-test.timeout=8m")
+	code, err := h.Stream(ctx, nil, testWriter{t}, testWriter{t}, "env", "TMPDIR=/var/tmp", hostBinary, "-test.v", "-test.timeout=4m", "-test.run="+*hostRun)
 	if err != nil || code != 0 {
 		t.Errorf("tests on the host: exit status %d, %v", code, err)
 	}

@@ -1,0 +1,29 @@
+// Package agent is the part of the fleet on each machine: it runs that machine's
+// adapters, tells the server what is, judges the conditions that one machine's
+// facts suffice for, and does the steps that the server hands it.
+//
+// It decides on no repair: that is the server's. It is not the executor either
+// (act/execute keeps the promises about keys, tokens and journals) nor the probe
+// runner (act/probe); it holds them together and speaks for them.
+//
+// # Invariants
+//
+//   - It works through the server's absence: it goes on observing and judging, and
+//     a step that has begun goes on. When the server is back it tells what is, not
+//     what happened (package wire).
+//   - It speaks for its own host only, over mutual TLS with a server of its own
+//     fleet, or not at all.
+//   - What a probe sees leaves at once: nothing here waits for more to send.
+//   - A freeze of this machine is a file (FreezeFile). Its presence freezes,
+//     whatever is in it, and so does not being able to tell; it needs no server.
+//   - An adapter that cannot be opened keeps no other from working.
+//   - Run returns when everything that it started has returned.
+//
+// # State folder
+//
+//	journal      keys and outcomes (act/execute)
+//	agent.pem    identity, where the caller keeps it here too
+//	freeze       there: this machine is frozen
+//	found/       configurations that were found by looking, so that an adapter is
+//	             still there after a restart while what it looks after is down
+package agent

@@ -1,0 +1,401 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"fettle/internal/fettle"
+	"fettle/internal/fleet/pki"
+	"fettle/internal/fleet/wire"
+)
+
+const (
+	// The first and the longest pause before the server is called again, doubled
+	// in between: a server that restarts finds its agents back within a second,
+	// and one that is away is not run over when it is back.
+	firstPause = 100 * time.Millisecond
+	lastPause  = 5 * time.Second
+	// steady is how long a session must have lasted for its end to be a new one.
+	steady = 10 * time.Second
+	// welcomeWait is how long a server may take to answer a hello.
+	welcomeWait = 10 * time.Second
+	// silence is after how many intervals without a word the server is taken for
+	// lost: it pings in each.
+	silence = 4
+	// freezeEvery is how often the freeze file is looked for, besides before each
+	// step.
+	freezeEvery = time.Second
+	// renewEvery is how often it is asked whether the certificate is due.
+	renewEvery = time.Hour
+)
+
+// connect keeps a session with the server until ctx ends.
+func (a *Agent) connect(ctx context.Context) error {
+	pause := firstPause
+	last := ""
+	for {
+		began := a.o.Machine.Clock.Now()
+		err := a.session(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if text := err.Error(); text != last { // said once, not with every try
+			last = text
+			a.o.Log.Warn("no session with the server; it is tried again", "server", a.o.Server, "error", err)
+		}
+		if a.o.Machine.Clock.Now().Sub(began) >= steady {
+			pause = firstPause
+		}
+		// Half of it at least, so that many agents do not come at once.
+		due, stop := a.o.Machine.Clock.After(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-due:
+		case <-ctx.Done():
+			stop()
+			return nil
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// session is one connection to the server.
+type session struct {
+	a      *Agent
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	stream wire.AgentService_SessionClient
+	wg     sync.WaitGroup // everything that it started
+
+	interval time.Duration
+	wake     chan struct{} // has a value when there is an answer to send
+
+	mu      sync.Mutex
+	answers []func(now time.Time) *wire.SessionRequest // made when they are sent, so that ages are right
+
+	probes  []string // that the server was told of; write's own, as settled is
+	settled bool
+}
+
+// session connects, tells what is, and serves the server until one of them ends.
+// It always returns an error.
+func (a *Agent) session(ctx context.Context) error {
+	wall := a.o.Machine.Clock.Wall
+	if err := a.identity.Load().InTime(wall()); err != nil {
+		return err
+	}
+	conn, err := wire.Dial(a.o.Server, pki.ClientTLS(a.identity.Load, wall))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	x := &session{a: a, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
+	defer x.wg.Wait()
+	defer cancel(nil)
+	if x.stream, err = wire.NewAgentServiceClient(conn).Session(ctx); err != nil {
+		return explained(err)
+	}
+	in := make(chan *wire.SessionResponse)
+	x.wg.Go(func() { x.read(in) })
+	if err := x.greet(in); err != nil {
+		return explained(err)
+	}
+	if err := a.renew(ctx, conn); err != nil {
+		a.o.Log.Error("the certificate is not renewed; it is tried again", "error", err, "expires", a.identity.Load().Expires())
+	}
+	a.picture.link()
+	defer a.picture.unlink()
+	x.wg.Go(x.write)
+	return explained(x.serve(in, func() error { return a.renew(ctx, conn) }))
+}
+
+// read passes on what the server sends.
+func (x *session) read(in chan<- *wire.SessionResponse) {
+	for {
+		m, err := x.stream.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = errors.New("the server ended the session")
+			}
+			x.cancel(err)
+			return
+		}
+		select {
+		case in <- m:
+		case <-x.ctx.Done():
+			return
+		}
+	}
+}
+
+// greet says who this is and waits for the welcome.
+func (x *session) greet(in <-chan *wire.SessionResponse) error {
+	a := x.a
+	able := a.executor.Able()
+	h := &wire.Hello{
+		Schema: wire.Schema, Host: string(a.host), Incarnation: a.executor.Incarnation(), BootId: a.o.Machine.Identity.BootID,
+		Label: a.o.Machine.Identity.Hostname, Kinds: a.kinds(), Version: a.o.Version,
+	}
+	for _, c := range a.cats {
+		for _, spec := range c.Actions {
+			if v, ok := able[spec.Name]; ok {
+				h.Actions = append(h.Actions, &wire.ActionVersion{Name: spec.Name, Version: int32(v)})
+			}
+		}
+	}
+	if err := x.send(&wire.SessionRequest{What: &wire.SessionRequest_Hello{Hello: h}}); err != nil {
+		return x.cause(err)
+	}
+	late, stop := a.o.Machine.Clock.After(welcomeWait)
+	defer stop()
+	select {
+	case m := <-in:
+		w := m.GetWelcome()
+		switch {
+		case w == nil:
+			return errors.New("the server's first word is no welcome (a defect of the server)")
+		case w.GetFleet() != a.fleet:
+			return fmt.Errorf("the server is of fleet %s, this machine is of %s", w.GetFleet(), a.fleet)
+		}
+		if err := wire.CheckSchema(w.GetSchema()); err != nil {
+			return err
+		}
+		x.interval = time.Duration(max(w.GetIntervalNs(), int64(100*time.Millisecond)))
+		x.frozen(w.GetFreeze())
+		a.o.Log.Info("a session with the server has begun", "server", a.o.Server)
+		return nil
+	case <-late:
+		return errors.New("the server did not welcome this agent in time")
+	case <-x.ctx.Done():
+		return context.Cause(x.ctx)
+	}
+}
+
+// cause is why the session ended, rather than that a stream did.
+func (x *session) cause(err error) error {
+	if errors.Is(err, io.EOF) { // Send says no more; Recv knows
+		<-x.ctx.Done()
+	}
+	if x.ctx.Err() != nil {
+		return context.Cause(x.ctx)
+	}
+	return err
+}
+
+// serve takes in what the server sends until the session ends.
+func (x *session) serve(in <-chan *wire.SessionResponse, renew func() error) error {
+	clock := x.a.o.Machine.Clock
+	heard := clock.Now()
+	nextRenewal := heard.Add(renewEvery)
+	for {
+		due, stop := clock.After(min(freezeEvery, x.interval))
+		select {
+		case m := <-in:
+			stop()
+			heard = clock.Now()
+			x.take(m)
+		case now := <-due:
+			if now.Sub(heard) > silence*x.interval {
+				return fmt.Errorf("the server was silent for %s", now.Sub(heard).Round(time.Millisecond))
+			}
+			x.lookForFreeze()
+			if now.After(nextRenewal) {
+				nextRenewal = now.Add(renewEvery)
+				x.wg.Go(func() {
+					if err := renew(); err != nil {
+						x.a.o.Log.Error("the certificate is not renewed; it is tried again", "error", err, "expires", x.a.identity.Load().Expires())
+					}
+				})
+			}
+		case <-x.ctx.Done():
+			stop()
+			return context.Cause(x.ctx)
+		}
+	}
+}
+
+// lookForFreeze looks whether this machine is frozen, and tells the server when
+// that changed.
+func (x *session) lookForFreeze() {
+	before := x.a.freeze.state()
+	x.a.freeze.look()
+	if x.a.freeze.state() != before {
+		x.tellFreeze()
+	}
+}
+
+// frozen takes in what the server says of the fleet's freeze, and confirms it.
+func (x *session) frozen(f *wire.Freeze) {
+	x.a.freeze.told(len(f.GetJson()) > 0)
+	x.tellFreeze()
+}
+
+func (x *session) tellFreeze() {
+	x.push(func(time.Time) *wire.SessionRequest {
+		f := x.a.freeze.state()
+		return &wire.SessionRequest{What: &wire.SessionRequest_FreezeState{FreezeState: &wire.FreezeState{Fleet: f.fleet, Local: f.local, Why: f.why}}}
+	})
+}
+
+// push queues an answer.
+func (x *session) push(make func(now time.Time) *wire.SessionRequest) {
+	x.mu.Lock()
+	x.answers = append(x.answers, make)
+	x.mu.Unlock()
+	signal(x.wake)
+}
+
+// write sends what waits, at once, until the session ends.
+func (x *session) write() {
+	for {
+		select {
+		case <-x.wake:
+		case <-x.a.picture.wake:
+		case <-x.ctx.Done():
+			return
+		}
+		if err := x.flush(); err != nil {
+			if !errors.Is(err, io.EOF) { // else Recv knows why
+				x.cancel(err)
+			}
+			return
+		}
+	}
+}
+
+// flush sends everything that waits.
+func (x *session) flush() error {
+	x.mu.Lock()
+	answers := x.answers
+	x.answers = nil
+	x.mu.Unlock()
+	for _, answer := range answers {
+		now := x.a.o.Machine.Clock.Now()
+		m := answer(now)
+		m.NowNs = now.UnixNano()
+		if err := x.stream.Send(m); err != nil {
+			return err
+		}
+	}
+	if probes := x.a.crew.probes(); !slices.Equal(probes, x.probes) {
+		x.probes = probes
+		if err := x.send(&wire.SessionRequest{What: &wire.SessionRequest_Probes{Probes: &wire.Probes{Names: probes}}}); err != nil {
+			return err
+		}
+	}
+	settled := x.a.crew.settled.Load() // before what waits is taken: that has then all that was seen
+	waits := x.a.picture.pending()
+	if err := x.report(waits.observations, waits.conditions); err != nil {
+		return err
+	}
+	if err := x.digest(waits.alive); err != nil {
+		return err
+	}
+	if settled && !x.settled {
+		x.settled = true
+		return x.send(&wire.SessionRequest{What: &wire.SessionRequest_Settled{Settled: &wire.Settled{}}})
+	}
+	return nil
+}
+
+// send sends a message that has no ages in it.
+func (x *session) send(m *wire.SessionRequest) error {
+	m.NowNs = x.a.o.Machine.Clock.Now().UnixNano()
+	return x.stream.Send(m)
+}
+
+// report sends observations and conditions, in as many messages as it takes.
+func (x *session) report(observations []fettle.Observation, conditions []fettle.Condition) error {
+	now := x.a.o.Machine.Clock.Now()
+	r := &wire.Report{}
+	size := 0
+	send := func() error {
+		if len(r.Observations)+len(r.Conditions) == 0 {
+			return nil
+		}
+		m := &wire.SessionRequest{NowNs: now.UnixNano(), What: &wire.SessionRequest_Report{Report: r}}
+		r, size = &wire.Report{}, 0
+		err := x.stream.Send(m)
+		now = x.a.o.Machine.Clock.Now()
+		return err
+	}
+	for _, o := range observations {
+		w := packed(o, now)
+		r.Observations = append(r.Observations, w)
+		if size += len(w.GetJson()); size >= wire.Chunk {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+	}
+	for _, c := range conditions {
+		data, err := wire.Pack(c)
+		if err != nil {
+			x.a.o.Log.Error("a condition cannot be told", "condition", c.String(), "error", err)
+			continue
+		}
+		r.Conditions = append(r.Conditions, data)
+		if size += len(data); size >= wire.Chunk {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+	}
+	return send()
+}
+
+// packed puts an observation into a message that is sent now. One that is too
+// large to be told becomes one that says so.
+func packed(o fettle.Observation, now time.Time) *wire.Observation {
+	age := max(0, now.Sub(o.Asked))
+	o.Asked = time.Time{}
+	data, err := wire.Pack(o)
+	if err != nil {
+		o = fettle.Observation{Subject: o.Subject, Host: o.Host, Probe: o.Probe, Took: o.Took, Reason: fettle.Failed, Detail: err.Error()}
+		data, _ = wire.Pack(o) // small, and plain text
+	}
+	return &wire.Observation{Json: data, AgeNs: int64(age)}
+}
+
+// maxSeen is how many confirmations one message may have.
+const maxSeen = 4096
+
+// digest sends what was confirmed.
+func (x *session) digest(alive []fettle.Observation) error {
+	for len(alive) > 0 {
+		n := min(len(alive), maxSeen)
+		now := x.a.o.Machine.Clock.Now()
+		d := &wire.Digest{}
+		for _, o := range alive[:n] {
+			d.Seen = append(d.Seen, &wire.Seen{Subject: string(o.Subject), Probe: o.Probe, AgeNs: int64(max(0, now.Sub(o.Asked))), TookNs: int64(o.Took)})
+		}
+		alive = alive[n:]
+		if err := x.stream.Send(&wire.SessionRequest{NowNs: now.UnixNano(), What: &wire.SessionRequest_Digest{Digest: d}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// explained says what an error of the transport means for this machine.
+func explained(err error) error {
+	s, ok := status.FromError(err)
+	if !ok || err == nil {
+		return err
+	}
+	switch s.Code() {
+	case codes.Unavailable:
+		return fmt.Errorf("%s (is the server running, reachable from here, and of the fleet that this machine joined?)", s.Message())
+	default:
+		return errors.New(s.Message())
+	}
+}
