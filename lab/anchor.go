@@ -3,6 +3,7 @@ package lab
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type anchor struct {
 	pid  int
 	hold io.Closer // the pipe that it reads; closing it ends the lab
 	done chan struct{}
-	said *bytes.Buffer // valid after done
+	said *bytes.Buffer // valid after done, as is err
+	err  error
 }
 
 // The anchor ignores SIGCHLD, which lets the kernel reap what it inherits: exec keeps that. Mounts become slaves, so
@@ -43,7 +45,7 @@ exec cat >/dev/null
 
 // startAnchor makes the lab's namespaces and its bridge with the given address ("10.82.0.254/24").
 func startAnchor(ctx context.Context, bridge string) (*anchor, error) {
-	cmd := exec.Command("sh", "-e", "-c", anchorScript, "lab-anchor", bridge)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "sh", "-e", "-c", anchorScript, "lab-anchor", bridge)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true, // a Ctrl-C in the owner's terminal is for the owner
 		Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
@@ -67,7 +69,7 @@ func startAnchor(ctx context.Context, bridge string) (*anchor, error) {
 	go func() {
 		line, _ := bufio.NewReader(out).ReadString('\n')
 		ready <- line == "ready\n"
-		cmd.Wait()
+		a.err = cmd.Wait()
 		close(a.done)
 	}()
 	select {
@@ -76,7 +78,7 @@ func startAnchor(ctx context.Context, bridge string) (*anchor, error) {
 			return a, nil
 		}
 		<-a.done
-		err = fmt.Errorf("lab: set up namespaces: %s", tail(a.said.String(), 800))
+		err = fmt.Errorf("lab: set up namespaces: %w: %s", cmp.Or(a.err, io.ErrUnexpectedEOF), tail(a.said.String(), 800))
 	case <-ctx.Done():
 		err = fmt.Errorf("lab: set up namespaces: %w", context.Cause(ctx))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -113,7 +114,7 @@ func (h *Host) spawn(ctx context.Context) (*boot, error) {
 	}
 	defer said.Close()
 	argv := append([]string{"nsenter", "-t", strconv.Itoa(h.lab.anchor.pid), "-m", "-n", "-p", "--"}, joining(h.group.procs(), append([]string{"sh", "-c", sayJoined, "lab"}, h.nspawn()...)...)...)
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), argv[0], argv[1:]...)
 	cmd.Env = []string{
 		"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 		"NOTIFY_SOCKET=" + notify,
@@ -129,8 +130,10 @@ func (h *Host) spawn(ctx context.Context) (*boot, error) {
 	if err != nil {
 		return nil, errors.Join(err, sock.Close())
 	}
-	// From here on cutting the power finds it. The end of the file, without a word, is its end; watch reports that.
-	said.Read(make([]byte, 1))
+	// From here on cutting the power finds it. If the file ends without a word, so has nspawn; watch reports that.
+	if _, err := said.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait(), sock.Close())
+	}
 	h.update(func() { h.boot, h.rebooting, h.stopping, h.frozen, h.boots = b, false, false, false, h.boots+1 })
 	told := make(chan struct{})
 	go func() { h.listen(b, sock); close(told) }()
@@ -146,7 +149,7 @@ func (h *Host) spawn(ctx context.Context) (*boot, error) {
 		h.ended(b)
 	}
 	if err := h.lab.started(watch); err != nil {
-		h.group.kill(ctx)
+		err = errors.Join(err, h.group.kill(ctx))
 		watch()
 		return nil, err
 	}
@@ -222,7 +225,7 @@ func (h *Host) ended(b *boot) {
 	b.err = errors.Join(b.err, h.group.kill(ctx), h.group.remove(ctx))
 	// The kernel removes the cable some time after the host's namespace has gone; booting before that fails. It is gone
 	// already after a clean end, and with the namespace itself when the lab is closing: the answer does not matter.
-	run(ctx, nil, h.lab.anchor.enter("ip", "link", "delete", h.port())...)
+	_, _ = run(ctx, nil, h.lab.anchor.enter("ip", "link", "delete", h.port())...)
 	h.update(func() {
 		h.boot, h.frozen, h.stopping = nil, false, false
 		h.rebooting = b.code == exitReboot && !b.cut && h.lab.life.Err() == nil

@@ -66,16 +66,23 @@ type Order struct {
 
 // serve answers other processes on a socket in the lab's folder, which only root may enter.
 func (l *Lab) serve() error {
-	listener, err := net.Listen("unix", filepath.Join(l.dir, controlFile))
+	var listen net.ListenConfig
+	listener, err := listen.Listen(l.life, "unix", filepath.Join(l.dir, controlFile))
 	if err != nil {
 		return fmt.Errorf("lab: control socket: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /info", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(l.Info()) })
+	mux.HandleFunc("GET /info", func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(l.Info()) // it fails if who asked has gone
+	})
 	mux.HandleFunc("POST /order", l.order)
 	server := &http.Server{Handler: mux, BaseContext: func(net.Listener) context.Context { return l.life }, ReadHeaderTimeout: toolDeadline}
 	context.AfterFunc(l.life, func() { server.Close() })
-	return l.started(func() { server.Serve(listener) })
+	return l.started(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintf(l.cfg.Progress, "lab %s: it can no longer be reached by other processes: %v\n", l.cfg.Name, err)
+		}
+	})
 }
 
 func (l *Lab) order(w http.ResponseWriter, r *http.Request) {
@@ -86,7 +93,9 @@ func (l *Lab) order(w http.ResponseWriter, r *http.Request) {
 	}
 	if o.Do == "down" {
 		w.WriteHeader(http.StatusAccepted)
-		http.NewResponseController(w).Flush()
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return // who asked has gone, and may ask again
+		}
 		go l.Close() // it waits for this server, so this server cannot wait for it
 		return
 	}

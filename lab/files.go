@@ -143,7 +143,7 @@ func (h *Host) put(name string, from io.Reader, perm fs.FileMode) (err error) {
 		err = unix.Renameat(int(dir.Fd()), temp, int(dir.Fd()), base)
 	}
 	if err != nil {
-		unix.Unlinkat(int(dir.Fd()), temp, 0)
+		err = errors.Join(err, unix.Unlinkat(int(dir.Fd()), temp, 0))
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strconv"
 	"strings"
@@ -149,19 +148,5 @@ func (p *Proc) Stop(ctx context.Context) error {
 		return err
 	}
 	_, err := p.Wait(ctx)
-	return err
-}
-
-// Follow copies the command's output to w as it comes, until the command ends or ctx does.
-func (p *Proc) Follow(ctx context.Context, w io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	pid, err := p.PID(ctx)
-	if err != nil {
-		out, err := p.Output()
-		io.WriteString(w, out)
-		return err
-	}
-	_, err = p.host.Stream(ctx, nil, w, nil, "tail", "-c", "+1", "-f", "--pid="+strconv.Itoa(pid), p.Log)
 	return err
 }

@@ -105,12 +105,12 @@ func (r *Remote) ask(ctx context.Context, method, path string, body []byte) ([]b
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("lab %s: %w", r.name, context.Cause(ctx))
 		}
-		return nil, fmt.Errorf("lab %s: %w: see \"lab list\": %v", r.name, ErrNoContact, err)
+		return nil, fmt.Errorf("lab %s: %w: see \"lab list\": %w", r.name, ErrNoContact, err)
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
-		return nil, fmt.Errorf("lab %s: %w: %v", r.name, ErrNoContact, err)
+		return nil, fmt.Errorf("lab %s: %w: %w", r.name, ErrNoContact, err)
 	}
 	if resp.StatusCode >= 300 {
 		return nil, errors.New(strings.TrimSpace(string(data)))

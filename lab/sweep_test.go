@@ -166,7 +166,7 @@ func own(ctx context.Context) error {
 	if err = errors.Join(err, lerr); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	go h.Exec(ctx, "sleep", "1000")
+	go func() { _, _ = h.Exec(ctx, "sleep", "1000") }()
 	out, err := json.Marshal(trace{Name: l.Name(), Dir: l.dir, Number: l.number, Net: ns})
 	if err != nil {
 		return err
@@ -205,7 +205,9 @@ func TestKilledOwnerLeavesNothing(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	cmd.Wait()
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("a killed process ended well")
+	}
 	if tr.Dir == "" {
 		t.Fatalf("the owner did not start its lab:\n%s", said.String())
 	}

@@ -81,7 +81,8 @@ func (q *Queue) Run(ctx context.Context, delay func() time.Duration) error {
 	failed := make(chan error, 1)
 	life, cancel := context.WithCancel(ctx)
 	go func() { failed <- q.read(life, packets) }()
-	stop := context.AfterFunc(life, func() { q.file.SetReadDeadline(time.Unix(1, 0)) })
+	// A file that is closed, the only reason to fail, ends the reader as well.
+	stop := context.AfterFunc(life, func() { _ = q.file.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var held hold
 	var err error
@@ -146,10 +147,12 @@ func (q *Queue) read(ctx context.Context, packets chan<- []uint32) error {
 		select {
 		case packets <- ids:
 		case <-ctx.Done():
+			err := ctx.Err()
 			for _, id := range ids { // nobody else knows of them
-				q.file.Write(acceptance(q.number, id))
+				_, werr := q.file.Write(acceptance(q.number, id))
+				err = errors.Join(err, werr)
 			}
-			return ctx.Err()
+			return err
 		}
 	}
 }

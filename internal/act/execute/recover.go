@@ -75,7 +75,7 @@ func (e *Executor) ask(ctx context.Context, d fettle.Dispatch, k *key, stuck boo
 	started := e.o.Clock.Now()
 	e.mu.Lock()
 	begun, intent, ended := k.begun, k.intent, k.ended
-	vouched := !k.begun && k.run == nil && e.incarnations[d.Incarnation]
+	vouched := !k.begun && k.run == nil
 	e.mu.Unlock()
 	if ended {
 		return e.replayed(d, k) // by another Recover meanwhile
@@ -118,7 +118,7 @@ func (e *Executor) ask(ctx context.Context, d fettle.Dispatch, k *key, stuck boo
 	case o.Fate == fettle.UnknownFate && vouched:
 		o.Fate, o.Class, o.Error = fettle.NeverWillBe, "", ""
 		o.Result.Notes = append(o.Result.Notes, "the external system cannot tell; incarnation "+d.Incarnation+" of this agent kept this journal and wrote no intent for the key, which is fenced now")
-	case false:
+	case o.Fate == fettle.NeverWillBe && stuck:
 		o.Fate = fettle.Running
 		o.Result.Notes = append(o.Result.Notes, "the external system says that it never will be, but the action has not returned on this host")
 	}

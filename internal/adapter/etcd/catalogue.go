@@ -55,11 +55,11 @@ func Catalogue() fettle.Catalogue {
 func faults() []fettle.FaultSpec {
 	return []fettle.FaultSpec{
 		{Name: "etcd.kill", Target: KindMember, Raises: MemberDown, Doc: "SIGKILL to the server process. Reverted by starting the unit where it does not run."},
-		{Name: "etcd.wipe", Target: KindMember, Raises: DataLost, Doc: "The server is killed and its data moved away, as if its disk had been replaced. Reverted by moving it back, " +
+		{Name: "etcd.wipe", Target: KindMember, Raises: DataLost, Doc: "The server is stopped, its data moved away and the server started again, which fails: as if its disk had been replaced. Reverted by moving it back, " +
 			"unless the member has been replaced meanwhile: then the old data stays where it is."},
-		{Name: "etcd.damage_wal", Target: KindMember, Raises: DataDamaged, Doc: "The server is killed and 64 bytes in the middle of its write-ahead log are overwritten. Reverted by putting the copy back."},
+		{Name: "etcd.damage_wal", Target: KindMember, Raises: DataDamaged, Doc: "The server is stopped, 64 bytes in the middle of its write-ahead log are changed, and it is started again, which fails. Reverted by putting the copy back."},
 		{Name: "etcd.flip", Target: KindMember, Raises: HashDiffers, Params: []fettle.ParamSpec{
-			{Name: "key", Type: fettle.StringFact, Required: true, Doc: "whose newest value is changed; its value must be at least 16 bytes, and found only once in the database"},
+			{Name: "key", Type: fettle.StringFact, Required: true, Doc: "whose newest value is changed; its value must have at least 16 bytes"},
 		}, Doc: "The server is stopped, four bytes in a value are inverted in its database, and it is started again: everything calls itself healthy. Reverted by inverting them again."},
 		{Name: "etcd.fill_quota", Target: KindCluster, Raises: NoSpace, Doc: "Writes versions of one key of Fettle's own until the space quota is reached. Reverted by deleting the key; the alarm stays until the space is freed."},
 	}

@@ -51,11 +51,17 @@ var known = map[string]answer{
 	"etcdserver: rpc not supported for learner":                learnerSaysNo,
 }
 
-// sort tells what an error of a call means. What is not known to be harmless is
+// errNoLeader says that no leader could be found to send a call to.
+var errNoLeader = errors.New("no leader answers here")
+
+// sortError tells what an error of a call means. What is not known to be harmless is
 // noOutcome: the spellings of a deadline alone are four.
 func sortError(err error) answer {
 	if err == nil {
 		return fine
+	}
+	if errors.Is(err, errNoLeader) {
+		return notSent
 	}
 	text := rpctypes.ErrorDesc(err)
 	if a, ok := known[text]; ok {

@@ -106,7 +106,7 @@ func (c *cluster) leader(ctx context.Context) (*round, view, *endpoint, error) {
 	r := c.look(ctx)
 	v, ok := r.byID(r.leader)
 	if r.leader == 0 || !ok || v.status == nil {
-		return r, view{}, nil, fmt.Errorf("no leader of %s answers here", c.system)
+		return r, view{}, nil, fmt.Errorf("%s: %w", c.system, errNoLeader)
 	}
 	e, err := c.dial.to(v.clientURL)
 	return r, v, e, err
@@ -122,6 +122,8 @@ func (c *cluster) current(ctx context.Context) (*round, error) {
 	if _, err := read(ctx, e); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
+	defer cancel()
 	l, err := e.cluster.MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
 	if err != nil {
 		return nil, fmt.Errorf("list of members: %w", err)
@@ -169,9 +171,24 @@ func (c *cluster) propose(ctx context.Context) error {
 	return err
 }
 
-// attempt calls f at the leader until it gives an answer other than "not yet" or
-// "not the leader", or ctx ends; the last error is returned.
-func (c *cluster) attempt(ctx context.Context, every time.Duration, f func(context.Context, *endpoint) error) error {
+const (
+	// askAgain is how soon a change that the cluster does not take yet is tried
+	// again: what it waits for is milliseconds away (a learner that catches up) or
+	// five seconds (its own wait after a change of the membership).
+	askAgain = 50 * time.Millisecond
+	// askSlowest is the longest pause that the tries slow down to.
+	askSlowest = time.Second
+	// reserve is what is left of a step's time when the last try begins.
+	reserve = 3 * time.Second
+)
+
+// attempt calls f at the leader until it gives an answer other than "not yet",
+// "not the leader" or "not sent", or the time left is a reserve for the answer; the
+// last error is returned.
+func (c *cluster) attempt(ctx context.Context, f func(context.Context, *endpoint) error) error {
+	tries, stop := withReserve(ctx)
+	defer stop()
+	every := askAgain
 	for {
 		_, _, e, err := c.leader(ctx)
 		if err == nil {
@@ -180,8 +197,19 @@ func (c *cluster) attempt(ctx context.Context, every time.Duration, f func(conte
 				return err
 			}
 		}
-		if !c.pause(ctx, every) {
+		if !c.pause(tries, every) {
 			return err
 		}
+		every = min(every*5/4, askSlowest)
 	}
+}
+
+// withReserve ends earlier than ctx, by the reserve.
+func withReserve(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	left := time.Until(deadline)
+	return context.WithTimeout(ctx, max(left-reserve, left/2))
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // The format of the database file, as bbolt writes it (source: go.etcd.io/bbolt,
@@ -129,7 +131,15 @@ type dbWalk struct {
 	meta boltMeta
 	info *dbInfo
 	seen map[uint64]bool
+
+	// visit, where it is set, is called with every element of a leaf that is no
+	// bucket: the bucket's name, and where key and value are in the file.
+	visit func(bucket string, key, value span) error
+	name  string // of the bucket that is being walked
 }
+
+// span is a part of the file.
+type span struct{ at, length int64 }
 
 // header reads the head of a page that must be of one of the given kinds.
 func (w *dbWalk) header(id uint64, flags ...uint16) ([]byte, error) {
@@ -197,14 +207,22 @@ func (w *dbWalk) page(id uint64, depth int) error {
 			}
 			continue
 		}
-		value := at + int64(le.Uint32(e[4:])) + int64(le.Uint32(e[8:]))
-		if value+int64(le.Uint32(e[12:])) > length {
+		key := span{at + int64(le.Uint32(e[4:])), int64(le.Uint32(e[8:]))}
+		value := span{key.at + key.length, int64(le.Uint32(e[12:]))}
+		if value.at+value.length > length {
 			return damaged("page %d of the database: element %d lies outside of it", id, i)
 		}
-		if le.Uint32(e)&bucketLeaf != 0 {
-			if err := w.bucket(id, value, int64(le.Uint32(e[12:])), depth); err != nil {
-				return err
-			}
+		start := int64(id) * w.meta.pageSize
+		key.at, value.at = start+key.at, start+value.at
+		var err error
+		switch {
+		case le.Uint32(e)&bucketLeaf != 0:
+			err = w.bucket(id, key, value, depth)
+		case w.visit != nil:
+			err = w.visit(w.name, key, value)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -212,18 +230,89 @@ func (w *dbWalk) page(id uint64, depth int) error {
 
 // bucket follows a bucket's root. A root of 0 means that the bucket is small
 // enough to lie in the element itself.
-func (w *dbWalk) bucket(id uint64, value, length int64, depth int) error {
-	if length < 16 {
-		return damaged("page %d of the database: a bucket of %d bytes", id, length)
+func (w *dbWalk) bucket(id uint64, key, value span, depth int) error {
+	if value.length < 16 {
+		return damaged("page %d of the database: a bucket of %d bytes", id, value.length)
 	}
 	var root [8]byte
-	if err := readAt(w.from, root[:], int64(id)*w.meta.pageSize+value); err != nil {
+	if err := readAt(w.from, root[:], value.at); err != nil {
 		return err
 	}
-	if r := binary.LittleEndian.Uint64(root[:]); r != 0 {
-		return w.page(r, depth+1)
+	r := binary.LittleEndian.Uint64(root[:])
+	if r == 0 {
+		return nil
 	}
-	return nil
+	name, err := w.read(key)
+	if err != nil {
+		return err
+	}
+	outer := w.name
+	w.name = string(name)
+	defer func() { w.name = outer }()
+	return w.page(r, depth+1)
+}
+
+func (w *dbWalk) read(s span) ([]byte, error) {
+	b := make([]byte, s.length)
+	return b, readAt(w.from, b, s.at)
+}
+
+// findValue returns where the newest value of a key of etcd is in its database:
+// the last element of the bucket "key", in the order of revisions, that is of it.
+func findValue(from io.ReaderAt, size int64, key string) (span, error) {
+	meta, err := readMeta(from, size)
+	if err != nil {
+		return span{}, err
+	}
+	found := span{}
+	w := dbWalk{from: from, meta: meta, info: &dbInfo{}, seen: map[uint64]bool{}}
+	w.visit = func(bucket string, _, value span) error {
+		if bucket != "key" {
+			return nil
+		}
+		raw, err := w.read(value)
+		if err != nil {
+			return err
+		}
+		if at, n, ok := valueIn(raw, key); ok {
+			found = span{value.at + at, n}
+		}
+		return nil
+	}
+	if err := w.page(meta.root, 0); err != nil {
+		return span{}, err
+	}
+	if found.length == 0 {
+		return span{}, fmt.Errorf("key %q has no value in the database", key)
+	}
+	return found, nil
+}
+
+// valueIn reads mvccpb.KeyValue{key=1, value=5}: where the value of this key is.
+func valueIn(raw []byte, key string) (at, length int64, ok bool) {
+	offset, mine := int64(0), false
+	for len(raw) > 0 {
+		number, typ, n := protowire.ConsumeTag(raw)
+		if n < 0 {
+			return 0, 0, false
+		}
+		size := protowire.ConsumeFieldValue(number, typ, raw[n:])
+		if size < 0 {
+			return 0, 0, false
+		}
+		if typ == protowire.BytesType {
+			v, _ := protowire.ConsumeBytes(raw[n:])
+			switch number {
+			case 1:
+				mine = string(v) == key
+			case 5:
+				at, length = offset+int64(n+size-len(v)), int64(len(v))
+			}
+		}
+		raw = raw[n+size:]
+		offset += int64(n + size)
+	}
+	return at, length, mine && length > 0
 }
 
 func readAt(from io.ReaderAt, b []byte, at int64) error {

@@ -39,6 +39,7 @@ type walInfo struct {
 	term, vote      uint64 // of the last hard state
 	commit          uint64
 	lastIndex       uint64 // of the last entry
+	used            int64  // where the last record of the last segment ends
 	torn            bool   // the last record was being written when the machine stopped; etcd cuts it off
 }
 
@@ -107,6 +108,7 @@ func (w *walReader) segment(name string, size int64, last bool, from io.Reader) 
 			return err
 		}
 		at += 8 + body + pad
+		w.info.used = at
 	}
 }
 

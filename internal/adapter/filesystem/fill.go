@@ -1,12 +1,14 @@
 package filesystem
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
-	"strconv"
-	"strings"
+	"time"
 
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
@@ -23,6 +25,9 @@ const (
 	showMost = 5
 )
 
+// fillWithin bounds the look at one filesystem, below the probe's own timeout.
+const fillWithin = 8 * time.Second
+
 // fill finds what fills a filesystem.
 type fill struct{ *instance }
 
@@ -30,198 +35,124 @@ func (p fill) Spec() fettle.ProbeSpec { return spec(fillProbe) }
 
 // Observe implements fettle.Probe.
 func (p fill) Observe(ctx context.Context, subjects ...fettle.Subject) []fettle.Observation {
+	asked := p.m.Clock.Now()
 	mounts, err := p.mounts(ctx)
 	if err != nil {
-		return nil
+		return unseen(subjects, asked, err)
 	}
-	var out []fettle.Observation
-	for _, mt := range mounts {
-		s := p.subject(mt.Point)
-		asked := p.m.Clock.Now()
-		if len(subjects) > 0 && !slices.Contains(subjects, s) {
-			continue
-		}
-		if len(subjects) == 0 {
-			u, err := p.m.Filesystems.Usage(ctx, mt.Point)
-			if err != nil || usedPermille(u) < fullFrom {
-				continue
-			}
-		}
-		facts, err := p.facts(ctx, mt)
-		o := fettle.Observation{Subject: s, Asked: asked, Facts: facts}
-		if err != nil {
-			o.Facts, o.Reason, o.Detail = nil, reason(err), err.Error()
-		}
-		out = append(out, o)
-	}
-	return out
+	mounts, foreign := p.named(mounts, subjects, asked)
+	seen := each(ctx, mounts, fillWithin, func(ctx context.Context, mt machine.Mount) fettle.Observation {
+		return p.look(ctx, mt, len(subjects) > 0)
+	})
+	// Of what is not full, and was not asked for, it says nothing.
+	seen = slices.DeleteFunc(seen, func(o fettle.Observation) bool { return o.Subject == "" })
+	return append(seen, foreign...)
 }
 
-func (i *instance) facts(ctx context.Context, mt machine.Mount) (fettle.Facts, error) {
-	u, err := i.m.Filesystems.Usage(ctx, mt.Point)
-	if err != nil {
-		return nil, err
+// look looks at one filesystem; the zero observation says that it need not be
+// looked at.
+func (p fill) look(ctx context.Context, mt machine.Mount, named bool) fettle.Observation {
+	o := fettle.Observation{Subject: p.subject(mt.Point), Asked: p.m.Clock.Now()}
+	short, cancel := context.WithTimeout(ctx, answerWithin)
+	u, err := p.m.Filesystems.Usage(short, mt.Point)
+	cancel()
+	switch {
+	case !named && (err != nil || usedPermille(u) < fullFrom && inodesPermille(u) < fullFrom):
+		return fettle.Observation{}
+	case err != nil:
+		o.Reason, o.Detail = reason(err), err.Error()
+		return o
 	}
-	f := fettle.Facts{
-		"journal_bytes":       total(i.journalFiles(ctx, mt.Device)),
-		"journal_limit_bytes": i.journalLimit(ctx, u.Size),
-		"package_cache_bytes": total(i.packages(ctx, mt.Device)),
-		"rotated_log_bytes":   total(i.rotatedLogs(ctx, mt.Device)),
-		"deleted_open_bytes":  int64(0), "deleted_holder": "", "deleted_holder_pid": int64(0), "deleted_path": "",
-		"biggest": i.biggest(ctx, mt),
+	o.Facts = p.facts(ctx, mt, u)
+	if err := ctx.Err(); err != nil {
+		o.Facts, o.Reason, o.Detail = nil, reason(err), "looking at what fills it took too long"
 	}
-	open, err := i.m.Processes.DeletedOpen(ctx, mt.Device)
-	if err != nil && len(open) == 0 {
-		return f, nil // not permitted to look: the other facts stand
-	}
-	describeHolder(f, open)
-	return f, nil
+	return o
 }
 
-// describeHolder sums deleted files, each inode once, and names who holds most.
+// facts leaves out what could not be looked at: nothing seen is not nothing
+// there.
+func (i *instance) facts(ctx context.Context, mt machine.Mount, u machine.Usage) fettle.Facts {
+	f := fettle.Facts{"biggest": i.biggest(ctx, mt)}
+	for name, list := range map[string]func(context.Context, uint64) ([]file, error){
+		"journal_bytes": i.journalFiles, "package_cache_bytes": i.packages, "rotated_log_bytes": i.rotatedLogs,
+	} {
+		if files, err := list(ctx, mt.Device); err == nil {
+			f[name] = total(files)
+		}
+	}
+	if limit, err := i.journalLimit(ctx, u.Size); err == nil {
+		f["journal_limit_bytes"] = limit
+	}
+	// Where some processes could not be looked into, what was found is still
+	// true of those that could; that nothing was found is not.
+	if open, err := i.m.Processes.DeletedOpen(ctx, mt.Device); err == nil || len(open) > 0 && errors.Is(err, fs.ErrPermission) {
+		describeHolder(f, open)
+	}
+	return f
+}
+
+// describeHolder sums deleted files, each inode once, and names the unit, or the
+// process that is in none, that holds most of them.
 func describeHolder(f fettle.Facts, open []machine.OpenFile) {
+	type holder struct {
+		unit string
+		pid  int // 0 where there is a unit: its processes hold together
+	}
+	type holding struct {
+		bytes   int64
+		largest machine.OpenFile
+		first   machine.Process
+	}
+	by := func(p machine.Process) holder {
+		if p.UnitName != "" {
+			return holder{unit: p.UnitName}
+		}
+		return holder{pid: p.PID}
+	}
 	seen := map[uint64]bool{}
-	held := map[int]int64{}
+	held := map[holder]*holding{}
+	var order []holder
 	sum := int64(0)
-	var largest machine.OpenFile
 	for _, o := range open {
 		if seen[o.Inode] {
 			continue
 		}
 		seen[o.Inode] = true
+		h := by(o.Process)
+		if held[h] == nil {
+			held[h] = &holding{largest: o, first: o.Process}
+			order = append(order, h)
+		}
 		sum += o.Bytes
-		held[o.Process.PID] += o.Bytes
-		if o.Bytes > largest.Bytes {
-			largest = o
+		held[h].bytes += o.Bytes
+		if o.Bytes > held[h].largest.Bytes {
+			held[h].largest = o
+		}
+		if o.Process.PID < held[h].first.PID {
+			held[h].first = o.Process // of a daemon with workers the one that started them
 		}
 	}
 	f["deleted_open_bytes"] = sum
+	f["deleted_holder"], f["deleted_holder_pid"], f["deleted_path"] = "", int64(0), ""
 	if sum == 0 {
 		return
 	}
-	holder := largest.Process.UnitName
-	if holder == "" {
-		holder = largest.Process.Command
-	}
-	f["deleted_holder"], f["deleted_holder_pid"], f["deleted_path"] = holder, int64(largest.Process.PID), largest.Path
-}
-
-// file is one file with its path.
-type file struct {
-	path string
-	stat machine.Stat
-}
-
-func total(files []file) int64 {
-	sum := int64(0)
-	for _, f := range files {
-		sum += f.stat.Allocated
-	}
-	return sum
-}
-
-// under lists the files below a folder, on one device, at most depth folders
-// deep, that keep accepts; sorted by path.
-func (i *instance) under(ctx context.Context, dir string, device uint64, depth int, keep func(string) bool) []file {
-	entries, err := i.m.Files.ReadDir(ctx, dir)
-	if err != nil {
-		return nil
-	}
-	var out []file
-	for _, e := range entries {
-		p := path.Join(dir, e.Name)
-		switch {
-		case e.Device != device:
-		case e.Mode.IsDir() && depth > 0:
-			out = append(out, i.under(ctx, p, device, depth-1, keep)...)
-		case e.Mode.IsRegular() && keep(e.Name):
-			out = append(out, file{p, e})
-		}
-	}
-	return out
-}
-
-func (i *instance) journalFiles(ctx context.Context, device uint64) []file {
-	var out []file
-	for _, dir := range i.config.JournalDirs {
-		out = append(out, i.under(ctx, dir, device, 1, func(n string) bool {
-			return strings.HasSuffix(n, ".journal") || strings.HasSuffix(n, ".journal~")
-		})...)
-	}
-	return out
-}
-
-func (i *instance) packages(ctx context.Context, device uint64) []file {
-	var out []file
-	for _, dir := range i.config.PackageCaches {
-		out = append(out, i.under(ctx, dir, device, 0, func(n string) bool { return strings.HasSuffix(n, ".deb") })...)
-	}
-	return out
-}
-
-// rotatedLogs lists logs that were rotated and not compressed: NAME.1, NAME.2 …
-func (i *instance) rotatedLogs(ctx context.Context, device uint64) []file {
-	var out []file
-	for _, dir := range i.config.LogDirs {
-		out = append(out, i.under(ctx, dir, device, 2, rotated)...)
-	}
-	return out
-}
-
-func rotated(name string) bool {
-	ext := path.Ext(name)
-	if len(ext) < 2 || strings.TrimSuffix(name, ext) == "" {
-		return false
-	}
-	n, err := strconv.Atoi(ext[1:])
-	return err == nil && n >= 1 && n < 1000
-}
-
-// journalLimit is SystemMaxUse of journald.conf(5): as configured, else a tenth
-// of the filesystem, at most 4 GiB.
-func (i *instance) journalLimit(ctx context.Context, size int64) int64 {
-	limit := min(size/10, 4<<30)
-	for _, p := range []string{"/etc/systemd/journald.conf"} {
-		data, err := i.m.Files.ReadFile(ctx, p, 1<<20)
-		if err != nil {
-			continue
-		}
-		if n, ok := maxUse(string(data)); ok {
-			limit = n
-		}
-	}
-	return limit
-}
-
-// maxUse parses SystemMaxUse=, a size in bytes with an optional K, M, G or T.
-func maxUse(conf string) (int64, bool) {
-	var found int64
-	ok := false
-	for line := range strings.Lines(conf) {
-		v, is := strings.CutPrefix(strings.TrimSpace(line), "SystemMaxUse=")
-		if !is || v == "" {
-			continue
-		}
-		unit := int64(1)
-		if k := strings.IndexByte("KMGT", v[len(v)-1]); k >= 0 {
-			unit <<= 10 * (k + 1)
-			v = v[:len(v)-1]
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
-		if err != nil || n < 0 || n > (1<<62)/unit {
-			continue
-		}
-		found, ok = n*unit, true
-	}
-	return found, ok
+	most := slices.MaxFunc(order, func(a, b holder) int { return cmp.Compare(held[a].bytes, held[b].bytes) })
+	h := held[most]
+	f["deleted_holder"], f["deleted_holder_pid"], f["deleted_path"] = cmp.Or(most.unit, h.first.Command), int64(h.first.PID), h.largest.Path
 }
 
 // biggest lists the largest files that are of no kind that is known to be
 // disposable. It only names them.
 func (i *instance) biggest(ctx context.Context, mt machine.Mount) []string {
 	known := map[string]bool{}
-	for _, list := range [][]file{i.journalFiles(ctx, mt.Device), i.packages(ctx, mt.Device), i.rotatedLogs(ctx, mt.Device)} {
-		for _, f := range list {
+	for _, list := range []func(context.Context, uint64) ([]file, error){i.journalFiles, i.packages, i.rotatedLogs} {
+		files, err := list(ctx, mt.Device)
+		if err != nil {
+			continue // then they are named too, which harms nobody
+		}
+		for _, f := range files {
 			known[f.path] = true
 		}
 	}
@@ -245,7 +176,9 @@ func (i *instance) biggest(ctx context.Context, mt machine.Mount) []string {
 				queue = append(queue, p)
 			} else if e.Mode.IsRegular() {
 				top = append(top, file{p, e})
-				slices.SortFunc(top, func(a, b file) int { return int(min(max(b.stat.Allocated-a.stat.Allocated, -1), 1)) })
+				slices.SortFunc(top, func(a, b file) int {
+					return cmp.Or(cmp.Compare(b.stat.Allocated, a.stat.Allocated), cmp.Compare(a.path, b.path))
+				})
 				top = top[:min(len(top), showMost)]
 			}
 		}

@@ -31,7 +31,7 @@ type Options struct {
 	Identity    *pki.Identity // of role agent
 	IdentityDir string        // where a renewed identity is kept; "": nowhere
 	StateDir    string        // made, for its owner only, if it is not there
-	ConfigDir   string        // <adapter>.yaml and <adapter>.<name>.yaml; "": only what is found
+	ConfigDir   string        // ADAPTER.yaml and ADAPTER-NAME.yaml; "": only what is found
 	Machine     machine.Machine
 	Adapters    []machine.Adapter
 	Catalogues  []fettle.Catalogue // besides the adapters' own, so that rules may read them
@@ -95,10 +95,13 @@ func New(o Options) (*Agent, error) {
 }
 
 // Run observes, judges, tells and acts until ctx ends. An error is one that no
-// waiting mends: a state folder or a journal that cannot be used, an identity that
-// has expired.
+// waiting mends: a state folder or a journal that cannot be used, a configuration for
+// no adapter, an identity that has expired.
 func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.identity.Load().InTime(a.o.Machine.Clock.Wall()); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	if err := a.checkConfig(); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
 	if err := os.MkdirAll(a.o.StateDir, 0o700); err != nil {

@@ -33,51 +33,81 @@ type conf struct {
 	from    string // where it stands, or how it was found
 }
 
-func (c conf) key() string { return c.adapter.Catalogue().Adapter + "." + c.name }
+func (c conf) adapterName() string { return c.adapter.Catalogue().Adapter }
 
-// configurations returns what is to be open: files first, then what is found now,
-// then what was found earlier and is down at present. A file takes the place of
-// what is found under the same name; an empty one turns it off.
+// key names the configuration, and its file without the suffix.
+func (c conf) key() string {
+	if c.name == "" {
+		return c.adapterName()
+	}
+	return c.adapterName() + "-" + c.name
+}
+
+// configurations returns what is to be open: an adapter's files, or else what it
+// finds now and what it found earlier and is down at present. An empty file turns
+// what it is named after off. What is found is only what no file speaks of, the
+// rule of act/roster.
 func (a *Agent) configurations(ctx context.Context) []conf {
 	kept := filepath.Join(a.o.StateDir, foundDir)
 	earlier := map[string]conf{}
-	for _, c := range a.read(kept) {
+	for _, c := range a.files(kept) {
 		earlier[c.key()] = c
 	}
 	var list []conf
-	named := map[string]bool{}
-	add := func(c conf) bool {
-		if named[c.key()] {
-			return false
-		}
-		named[c.key()] = true
+	byHand := map[string]bool{}
+	for _, c := range a.files(a.o.ConfigDir) {
+		byHand[c.adapterName()] = true
 		if !blank(c.text) {
 			list = append(list, c)
 		}
-		return true
 	}
-	for _, c := range a.read(a.o.ConfigDir) {
-		add(c)
-	}
-	for _, c := range a.discover(ctx) {
-		if add(c) && !bytes.Equal(earlier[c.key()].text, c.kept()) {
-			if err := keep(kept, c); err != nil {
-				a.o.Log.Warn("what was found could not be kept; it is found again after a restart, if it runs then", "configuration", c.key(), "error", err)
-			}
+	named := map[string]bool{}
+	for _, c := range a.discover(ctx, byHand) {
+		named[c.key()] = true
+		list = append(list, c)
+		if was, ok := earlier[c.key()]; ok && bytes.Equal(was.text, c.kept()) {
+			continue
+		}
+		if err := keep(kept, c); err != nil {
+			a.o.Log.Warn("what was found could not be kept; it is found again after a restart, if it runs then", "configuration", c.key(), "error", err)
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(earlier)) {
-		if !blank(earlier[key].text) { // what a power cut left of a file turns nothing off
-			add(earlier[key])
+		c := earlier[key]
+		if !named[key] && !byHand[c.adapterName()] && !blank(c.text) { // blank: what a power cut left of it
+			list = append(list, c)
 		}
 	}
 	return list
 }
 
-// discover asks all adapters what they find on the machine.
-func (a *Agent) discover(ctx context.Context) []conf {
+// checkConfig refuses a file in the configuration's folder that is meant for no
+// adapter that is here: what an administrator wrote is meant.
+func (a *Agent) checkConfig() error {
+	entries, err := os.ReadDir(a.o.ConfigDir)
+	if a.o.ConfigDir == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("the adapters' configurations: %w", err)
+	}
+	for _, e := range entries {
+		if base, ok := strings.CutSuffix(e.Name(), confSuffix); ok && !e.IsDir() {
+			if adapter, _, _ := strings.Cut(base, "-"); a.adapterOf(adapter) == nil {
+				return fmt.Errorf("%s: no adapter here is called %q (see `fettle adapters`)", filepath.Join(a.o.ConfigDir, e.Name()), adapter)
+			}
+		}
+	}
+	return nil
+}
+
+// discover asks the adapters what they find on the machine.
+func (a *Agent) discover(ctx context.Context, not map[string]bool) []conf {
 	var list []conf
 	for _, ad := range a.o.Adapters {
+		if not[ad.Catalogue().Adapter] {
+			continue
+		}
 		look, cancel := context.WithTimeout(ctx, discoverWait)
 		found, err := ad.Discover(look, a.o.Machine)
 		cancel()
@@ -91,13 +121,13 @@ func (a *Agent) discover(ctx context.Context) []conf {
 	return list
 }
 
-// read reads the configurations in a folder. What cannot be read or belongs to no
-// adapter is told to the log and left out.
-func (a *Agent) read(dir string) []conf {
+// files reads the configurations in a folder, ADAPTER.yaml and ADAPTER-NAME.yaml.
+// What cannot be read is told to the log and left out.
+func (a *Agent) files(dir string) []conf {
 	if dir == "" {
 		return nil
 	}
-	files, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			a.o.Log.Error("the adapters' configurations cannot be read", "error", err)
@@ -105,20 +135,17 @@ func (a *Agent) read(dir string) []conf {
 		return nil
 	}
 	var list []conf
-	for _, f := range files {
-		base, ok := strings.CutSuffix(f.Name(), confSuffix)
-		if !ok || f.IsDir() {
+	for _, e := range entries {
+		base, ok := strings.CutSuffix(e.Name(), confSuffix)
+		if !ok || e.IsDir() {
 			continue
 		}
-		adapter, name, _ := strings.Cut(base, ".")
-		if name == "" {
-			name = "main"
-		}
+		adapter, name, _ := strings.Cut(base, "-")
 		ad := a.adapterOf(adapter)
 		if ad == nil {
-			continue // the folder holds other configuration too
+			continue // see checkConfig
 		}
-		path := filepath.Join(dir, f.Name())
+		path := filepath.Join(dir, e.Name())
 		text, err := readFile(path)
 		if err != nil {
 			a.o.Log.Error("a configuration cannot be read", "error", err)
@@ -147,7 +174,7 @@ func (c conf) kept() []byte {
 
 // keep keeps what was found, for a restart while it is down.
 func keep(dir string, c conf) error {
-	if strings.ContainsAny(c.name, "/\x00") || c.name == "" || strings.HasPrefix(c.name, ".") {
+	if strings.ContainsAny(c.name, "/\x00") || strings.HasPrefix(c.name, ".") {
 		return fmt.Errorf("the name %q is not one for a file", c.name)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {

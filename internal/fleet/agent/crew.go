@@ -113,7 +113,7 @@ func (c *crew) open(ctx context.Context, conf conf) *hand {
 	if err != nil {
 		if c.bad[conf.key()] != err.Error() {
 			c.bad[conf.key()] = err.Error()
-			c.a.o.Log.Error("an adapter could not be opened; it is tried again", "adapter", conf.adapter.Catalogue().Adapter, "configuration", conf.from, "error", err)
+			c.a.o.Log.Error("an adapter could not be opened; it is tried again", "configuration", conf.key(), "from", conf.from, "error", err)
 		}
 		return nil
 	}

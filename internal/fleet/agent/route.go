@@ -10,20 +10,46 @@ import (
 )
 
 // routed is an action that finds, when it is called, the adapter's configuration
-// that it is for: the one that sees the target.
+// that it is for.
 type routed struct {
 	name string
 	crew *crew
 }
 
-// find returns the action of the hand that sees the target. Where one hand only
-// has the action, it is that one. The error is of class Refused: nothing was
+// find returns the action of the one who sees the step's target; where that is
+// nobody (after a restart), of the only one who has the action, or of the only one
+// that does not refuse to preview it. The error is of class Refused: nothing was
 // touched.
-func (r *routed) find(target fettle.Subject) (fettle.Action, error) {
+func (r *routed) find(ctx context.Context, step fettle.Step) (fettle.Action, error) {
+	all, own := r.candidates(step.Target)
+	if len(own) > 0 {
+		all = own
+	}
+	if len(all) > 1 {
+		var know []fettle.Action
+		for _, a := range all {
+			if _, err := a.Preview(ctx, step); fettle.ClassOf(err) != fettle.Refused {
+				know = append(know, a)
+			}
+		}
+		if len(know) != 1 {
+			return nil, fettle.Refuse(r.name, step.Target, "wait until the agent has seen it, or look at the adapters' configurations",
+				"of %d configurations of the adapter %d know the target", len(all), len(know))
+		}
+		all = know
+	}
+	if len(all) == 0 {
+		return nil, fettle.Refuse(r.name, step.Target, "configure the adapter on this machine", "no open adapter on this machine can do it")
+	}
+	return all[0], nil
+}
+
+// candidates returns the actions of this name, and those among them whose
+// configuration sees the target.
+func (r *routed) candidates(target fettle.Subject) (all, own []fettle.Action) {
 	c := r.crew
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var all, own []fettle.Action
 	for _, key := range slices.Sorted(maps.Keys(c.hands)) {
 		h := c.hands[key]
 		action, ok := h.instance.Actions()[r.name]
@@ -35,21 +61,12 @@ func (r *routed) find(target fettle.Subject) (fettle.Action, error) {
 			own = append(own, action)
 		}
 	}
-	switch {
-	case len(own) == 1:
-		return own[0], nil
-	case len(own) == 0 && len(all) == 1:
-		return all[0], nil
-	case len(all) == 0:
-		return nil, fettle.Refuse(r.name, target, "configure the adapter on this machine", "no open adapter on this machine can do it")
-	}
-	return nil, fettle.Refuse(r.name, target, "wait until the agent has seen it, or look at the adapters' configurations",
-		"%d configurations of the adapter are open, and %d of them see the target", len(all), len(own))
+	return all, own
 }
 
 // Preview implements fettle.Action.
 func (r *routed) Preview(ctx context.Context, s fettle.Step) (fettle.Preview, error) {
-	a, err := r.find(s.Target)
+	a, err := r.find(ctx, s)
 	if err != nil {
 		return fettle.Preview{}, err
 	}
@@ -58,17 +75,17 @@ func (r *routed) Preview(ctx context.Context, s fettle.Step) (fettle.Preview, er
 
 // Apply implements fettle.Action.
 func (r *routed) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Result, error) {
-	a, err := r.find(d.Step.Target)
+	a, err := r.find(ctx, d.Step)
 	if err != nil {
 		return fettle.Result{}, err
 	}
 	return a.Apply(ctx, d)
 }
 
-// Recover implements fettle.Action. Who is not known to have the target knows
-// nothing of what became of the key.
+// Recover implements fettle.Action. Who does not know the target knows nothing of
+// what became of the key.
 func (r *routed) Recover(ctx context.Context, d fettle.Dispatch) (fettle.Fate, fettle.Result, error) {
-	a, err := r.find(d.Step.Target)
+	a, err := r.find(ctx, d.Step)
 	if err != nil {
 		return fettle.UnknownFate, fettle.Result{}, fmt.Errorf("recover %s: %w", d.Key, err)
 	}
@@ -77,7 +94,7 @@ func (r *routed) Recover(ctx context.Context, d fettle.Dispatch) (fettle.Fate, f
 
 // Undo implements fettle.Action.
 func (r *routed) Undo(ctx context.Context, d fettle.Dispatch) (fettle.Result, error) {
-	a, err := r.find(d.Step.Target)
+	a, err := r.find(ctx, d.Step)
 	if err != nil {
 		return fettle.Result{}, err
 	}

@@ -33,6 +33,8 @@ type Brain interface {
 	Answer(ctx context.Context, a incident.Answer) error
 }
 
+var _ Brain = (*loop.Loop)(nil)
+
 // History is the log of decisions.
 type History interface {
 	Log(ctx context.Context, from int64, each func(loop.Entry) error) error

@@ -1,7 +1,5 @@
 package diagnose
 
-import "slices"
-
 // This file counts what speaks against a cause: effects that it should have had
 // and that were seen to be absent.
 //
@@ -249,10 +247,4 @@ func (b *beliefs) uncount(x int32) {
 		b.cands[c].counted = false
 		b.stir(x)
 	}
-}
-
-// smallest returns up to three of these nodes, in the order of their keys.
-func (b *beliefs) smallest(nodes []int32) []int32 {
-	slices.SortFunc(nodes, b.compare)
-	return nodes[:min(3, len(nodes))]
 }

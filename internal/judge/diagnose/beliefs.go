@@ -66,7 +66,8 @@ type cand struct {
 	group  int32
 	local  int32 // its number within that group, while it is diagnosed
 
-	said *fettle.Cause // what was said of it when it was chosen last; nil if something in that changed
+	said   *fettle.Cause // what was said of it when it was chosen last; nil if something in that changed
+	absent []string      // the part of it about absent effects; nil if that changed
 
 	touched bool // its worth, price or reach changed
 	stale   bool // its clump is to be built again
@@ -222,7 +223,7 @@ func (b *beliefs) stir(n int32) {
 	if c == none {
 		return
 	}
-	b.cands[c].said = nil
+	b.cands[c].said, b.cands[c].absent = nil, nil
 	if b.nodes[n].state != raised {
 		b.touch(c)
 	}

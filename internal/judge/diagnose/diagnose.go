@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -58,10 +59,16 @@ func New(catalogues []fettle.Catalogue, w Weights) (*Diagnoser, error) {
 
 // Load reads all that the world knows and returns the groups that changed. On a
 // new Diagnoser that is the diagnosis from scratch.
-func (d *Diagnoser) Load(w *world.World, now time.Time) []Group {
-	var all []fettle.Subject
-	w.EachSubject(func(s fettle.Subject) { all = append(all, s) })
-	return d.Update(w, now, all...)
+func (d *Diagnoser) Load(w *world.World, _ time.Time) []Group {
+	if len(d.ids) == 0 {
+		d.readWorld(w)
+		return d.digest()
+	}
+	all := slices.Collect(maps.Keys(d.ids)) // any order: the groups do not depend on it
+	w.EachObservation(func(o *fettle.Observation) { all = append(all, o.Subject) })
+	w.EachCondition(func(c *fettle.Condition) { all = append(all, c.Subject) })
+	d.readSome(w, all)
+	return d.digest()
 }
 
 // Update reads these subjects again and returns the groups that changed, sorted
@@ -73,12 +80,15 @@ func (d *Diagnoser) Load(w *world.World, now time.Time) []Group {
 // The answer follows from what was observed and when that was asked for. It does
 // not depend on now, so that a replay comes to the same one.
 func (d *Diagnoser) Update(w *world.World, _ time.Time, changed ...fettle.Subject) []Group {
+	d.readSome(w, changed)
+	return d.digest()
+}
+
+// digest takes over what was read.
+func (d *Diagnoser) digest() []Group {
 	first := len(d.cands) == len(d.freeCands)
-	d.readAll(w, changed)
 	nodes := d.takeEdges(first)
-	for _, s := range d.in.read {
-		d.noteLooks(s)
-	}
+	d.noteAllLooks()
 	turned, shown := d.watch.settle()
 	d.doubtsStale = d.doubtsStale || shown
 	nodes = d.takeOver(nodes)
@@ -177,8 +187,8 @@ func (d *Diagnoser) Groups() []Group {
 
 // tidy forgets what one Update needed, and subjects that nothing knows of.
 func (d *Diagnoser) tidy() {
-	for i := range d.in.read {
-		d.forgetSubject(d.in.read[i].id)
+	for _, id := range d.in.read {
+		d.forgetSubject(id)
 	}
 	for _, l := range d.in.removed {
 		d.forgetSubject(l.from)

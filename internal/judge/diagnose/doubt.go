@@ -66,28 +66,52 @@ func (w *watch) host(s fettle.Subject) int32 {
 	return id
 }
 
+// noteAllLooks takes over who sees what of the subjects that were read.
+func (d *Diagnoser) noteAllLooks() {
+	sights := d.in.sights
+	slices.SortFunc(sights, func(a, b sighting) int { return int(a.subj - b.subj) })
+	for len(sights) > 0 {
+		end := 1
+		for end < len(sights) && sights[end].subj == sights[0].subj {
+			end++
+		}
+		d.noteLooks(sights[0].subj, sights[:end])
+		sights = sights[end:]
+	}
+	slices.Sort(d.in.read)
+	sights = d.in.sights
+	for _, id := range d.in.read { // those that nobody sees any more
+		for len(sights) > 0 && sights[0].subj < id {
+			sights = sights[1:]
+		}
+		if len(sights) == 0 || sights[0].subj != id {
+			d.noteLooks(id, nil)
+		}
+	}
+}
+
 // noteLooks notes who sees what of a subject from elsewhere.
-func (d *Diagnoser) noteLooks(of seen) {
+func (d *Diagnoser) noteLooks(id int32, sights []sighting) {
 	looks := d.looks[:0]
-	for _, l := range d.in.sights[of.first:of.end] {
-		if d.standsOn(of.id, d.watch.hosts[l.host].root) {
+	for _, l := range sights {
+		if d.standsOn(id, d.watch.hosts[l.host].root) {
 			continue
 		}
 		if i := slices.IndexFunc(looks, func(m look) bool { return m.host == l.host }); i >= 0 {
 			looks[i].sees = max(looks[i].sees, l.sees)
 		} else {
-			looks = append(looks, l)
+			looks = append(looks, look{host: l.host, sees: l.sees})
 		}
 	}
 	d.looks = looks
 	weigh(looks)
 	slices.SortFunc(looks, func(a, b look) int { return int(a.host - b.host) })
-	if slices.Equal(looks, d.subjects[of.id].looks) {
+	if slices.Equal(looks, d.subjects[id].looks) {
 		return
 	}
-	d.watch.tally(d.subjects[of.id].looks, -1)
+	d.watch.tally(d.subjects[id].looks, -1)
 	d.watch.tally(looks, 1)
-	d.subjects[of.id].looks = slices.Clone(looks)
+	d.subjects[id].looks = slices.Clone(looks)
 }
 
 func sightOf(r fettle.Reason) sight {

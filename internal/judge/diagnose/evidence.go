@@ -9,48 +9,56 @@ import (
 
 // evidence says in sentences what speaks for a chosen cause and what against it.
 // explained are the raised conditions that it explains, in order.
-func (d *Diagnoser) evidence(n int32, explained []int32) (in, against []string) {
+func (d *Diagnoser) evidence(n int32, explained []int32) (pro, against []string) {
 	if d.nodes[n].state == raised {
-		in, against = d.seenEvidence(n, explained)
+		pro, against = d.seenEvidence(n, explained)
 	} else {
-		in = append(in, fmt.Sprintf("it would account for %s at once", d.countSubjects(explained)))
+		pro = append(pro, fmt.Sprintf("it would account for %s at once", d.countSubjects(explained)))
 		against = append(against, "nobody sees it: it is supposed")
 	}
 	if c := d.candOf(n); c.always+c.often > 0 {
-		var yes, maybe []int32
-		d.count(d.nodes[n].cand, func(z int32, a absence) {
-			if a == alwaysAbsent {
-				yes = append(yes, z)
-			} else {
-				maybe = append(maybe, z)
-			}
-		})
-		against = d.say(against, yes, "%s should always follow and was seen to be absent", "%s should always follow and were seen to be absent")
-		against = d.say(against, maybe, "%s should often follow and was seen to be absent", "%s should often follow and were seen to be absent")
+		if c.absent == nil {
+			c.absent = d.sayAbsent(d.nodes[n].cand)
+		}
+		against = append(against, c.absent...)
 	}
-	return in, against
+	return pro, against
+}
+
+// sayAbsent says which effects of a candidate were seen to be absent.
+func (d *Diagnoser) sayAbsent(c int32) (against []string) {
+	var byAlways, byOften []int32
+	d.count(c, func(z int32, a absence) {
+		if a == alwaysAbsent {
+			byAlways = append(byAlways, z)
+		} else {
+			byOften = append(byOften, z)
+		}
+	})
+	against = d.say(against, byAlways, "%s should always follow and was seen to be absent", "%s should always follow and were seen to be absent")
+	return d.say(against, byOften, "%s should often follow and was seen to be absent", "%s should often follow and were seen to be absent")
 }
 
 // seenEvidence is the evidence about a cause that is raised.
-func (d *Diagnoser) seenEvidence(n int32, explained []int32) (in, against []string) {
-	in = append(in, "it is raised"+d.seenBy(n))
+func (d *Diagnoser) seenEvidence(n int32, explained []int32) (pro, against []string) {
+	pro = append(pro, "it is raised"+d.seenBy(n))
 	if len(explained) > 0 {
-		in = append(in, "it explains "+d.countSubjects(explained))
+		pro = append(pro, "it explains "+d.countSubjects(explained))
 		began := ever
 		for _, m := range explained {
 			began = min(began, d.nodes[m].after)
 		}
 		if before := d.nodes[n].before; began != never && before < began {
-			in = append(in, fmt.Sprintf("it was there at least %v before the first of them", time.Duration(began-before)))
+			pro = append(pro, fmt.Sprintf("it was there at least %v before the first of them", time.Duration(began-before)))
 		}
 	}
 	cleared, younger := d.ruledOut(n)
-	in = d.say(in, cleared, "%s could have brought it about and is known to be clear", "%s could have brought it about and are known to be clear")
-	in = d.say(in, younger, "%s could have brought it about and began after it", "%s could have brought it about and began after it")
+	pro = d.say(pro, cleared, "%s could have brought it about and is known to be clear", "%s could have brought it about and are known to be clear")
+	pro = d.say(pro, younger, "%s could have brought it about and began after it", "%s could have brought it about and began after it")
 	early, late := d.untimely(n)
 	against = d.say(against, early, "%s could follow from it and began before it", "%s could follow from it and began before it")
 	against = d.say(against, late, "%s follows from it and began later than it should", "%s follow from it and began later than they should")
-	return in, against
+	return pro, against
 }
 
 func (d *Diagnoser) seenBy(n int32) string {

@@ -7,12 +7,12 @@ import (
 	"fettle/internal/judge/world"
 )
 
-// intake is what one Update read from the world and has not taken over yet.
+// intake is what was read from the world and has not been taken over yet.
 type intake struct {
 	changes        []change
 	removed, added []link
-	read           []seen
-	sights         []look
+	read           []int32 // subjects
+	sights         []sighting
 
 	links []link // scratch
 }
@@ -23,15 +23,46 @@ type change struct {
 	reading
 }
 
-// seen is a subject that was read: these sights are of it.
-type seen struct{ id, first, end int32 }
+// sighting is what one host sees of a subject, by one probe or condition.
+type sighting struct {
+	subj, host int32
+	sees       sight
+}
 
-// readAll reads these subjects, and those that an edge begins at which came or
-// went: what a subject stands on decides whose word on it can be doubted.
-func (d *Diagnoser) readAll(w *world.World, changed []fettle.Subject) {
-	if len(d.ids) == 0 {
-		d.makeRoom(len(changed))
+// readWorld reads everything, on a diagnoser that knows of nothing yet.
+func (d *Diagnoser) readWorld(w *world.World) {
+	d.makeRoom(w.Size())
+	id := none
+	var name fettle.Subject
+	links := d.in.links[:0]
+	w.EachObservation(func(o *fettle.Observation) {
+		if o.Subject != name || id == none {
+			if id != none {
+				d.noteLinks(id, links)
+			}
+			name, id, links = o.Subject, d.intern(o.Subject, d.kinds), links[:0]
+		}
+		links = d.readObservation(links, id, o)
+	})
+	if id != none {
+		d.noteLinks(id, links)
 	}
+	d.in.links = links
+	w.EachCondition(func(c *fettle.Condition) { d.readCondition(d.intern(c.Subject, d.kinds), c) })
+}
+
+// makeRoom makes room at once for what the world knows.
+func (d *Diagnoser) makeRoom(subjects, conditions int) {
+	d.ids = make(map[fettle.Subject]int32, subjects)
+	d.subjects, d.seen = slices.Grow(d.subjects, subjects), slices.Grow(d.seen, subjects)
+	all := conditions + conditions/4 // some will be supposed
+	d.nodes, d.marks, d.labels = slices.Grow(d.nodes, all), slices.Grow(d.marks, all), slices.Grow(d.labels, all)
+	d.in.changes, d.in.sights = slices.Grow(d.in.changes, conditions), slices.Grow(d.in.sights, subjects)
+}
+
+// readSome reads these subjects, and those that an edge begins at which came or
+// went: what a subject stands on decides whose word on it can be doubted.
+func (d *Diagnoser) readSome(w *world.World, changed []fettle.Subject) {
 	d.nextWalk()
 	for _, s := range changed {
 		d.read(w, d.intern(s, d.kinds))
@@ -43,44 +74,46 @@ func (d *Diagnoser) readAll(w *world.World, changed []fettle.Subject) {
 	}
 }
 
-// makeRoom makes room at once for what the world may know of so many subjects.
-func (d *Diagnoser) makeRoom(subjects int) {
-	d.ids = make(map[fettle.Subject]int32, subjects)
-	d.subjects, d.seen = slices.Grow(d.subjects, subjects), slices.Grow(d.seen, subjects)
-	d.nodes, d.marks, d.labels = slices.Grow(d.nodes, 3*subjects), slices.Grow(d.marks, 3*subjects), slices.Grow(d.labels, 3*subjects)
-	d.in.changes, d.in.read, d.in.sights = slices.Grow(d.in.changes, 3*subjects), slices.Grow(d.in.read, subjects), slices.Grow(d.in.sights, subjects)
-}
-
 // read notes what the world says of a subject.
 func (d *Diagnoser) read(w *world.World, id int32) {
 	if d.seen[id] == d.walks { // read already
 		return
 	}
 	d.seen[id] = d.walks
-	first := int32(len(d.in.sights))
+	d.in.read = append(d.in.read, id)
 	links := d.in.links[:0]
 	d.newMark()
 	w.Each(d.subjects[id].name, func(o *fettle.Observation) {
-		for _, e := range o.Edges {
-			if rel, ok := arcMask(e.Rel, false); ok {
-				links = append(links, link{d.intern(e.From, d.kinds), d.intern(e.To, d.kinds), rel})
-			}
-		}
-		d.in.sights = append(d.in.sights, look{host: d.watch.host(o.Host), sees: sightOf(o.Reason)})
+		links = d.readObservation(links, id, o)
 	}, func(c *fettle.Condition) {
-		spec := d.specOf(c.Code)
-		n := d.ensure(id, spec)
-		d.marked(n)
-		d.in.changes = append(d.in.changes, change{n, d.readingOf(c, d.specs[spec].critical)})
+		d.marked(d.readCondition(id, c))
 	})
-	d.in.links = links
-	d.in.read = append(d.in.read, seen{id, first, int32(len(d.in.sights))})
 	for _, n := range d.subjects[id].nodes {
 		if d.nodes[n].judged && d.marks[n] != d.mark {
 			d.in.changes = append(d.in.changes, change{n, unjudged()})
 		}
 	}
 	d.noteLinks(id, links)
+	d.in.links = links
+}
+
+// readObservation notes who sees a subject, and the edges that it shows.
+func (d *Diagnoser) readObservation(links []link, id int32, o *fettle.Observation) []link {
+	for _, e := range o.Edges {
+		if rel, ok := arcMask(e.Rel, false); ok {
+			links = append(links, link{d.intern(e.From, d.kinds), d.intern(e.To, d.kinds), rel})
+		}
+	}
+	d.in.sights = append(d.in.sights, sighting{id, d.watch.host(o.Host), sightOf(o.Reason)})
+	return links
+}
+
+// readCondition notes what the world says of a condition.
+func (d *Diagnoser) readCondition(id int32, c *fettle.Condition) int32 {
+	spec := d.specOf(c.Code)
+	n := d.ensure(id, spec)
+	d.in.changes = append(d.in.changes, change{n, d.readingOf(id, c, d.specs[spec].critical)})
+	return n
 }
 
 // noteLinks notes which edges the observations of a subject show no longer, and
@@ -112,7 +145,7 @@ func (d *Diagnoser) noteLinks(id int32, links []link) {
 
 // readingOf reduces a condition to what the diagnosis needs of it, and notes who
 // sees the subject dead by it.
-func (d *Diagnoser) readingOf(c *fettle.Condition, critical bool) reading {
+func (d *Diagnoser) readingOf(id int32, c *fettle.Condition, critical bool) reading {
 	r := unjudged()
 	r.judged = true
 	r.after = instant(c.LastClear, never)
@@ -141,7 +174,7 @@ func (d *Diagnoser) readingOf(c *fettle.Condition, critical bool) reading {
 			insertSorted(&r.yes, h)
 		}
 		if e.Says == fettle.Yes && critical {
-			d.in.sights = append(d.in.sights, look{host: h, sees: gone})
+			d.in.sights = append(d.in.sights, sighting{id, h, gone})
 		}
 	}
 	return r

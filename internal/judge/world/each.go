@@ -2,31 +2,47 @@ package world
 
 import "fettle/internal/fettle"
 
-// EachSubject calls visit with every known subject, in no particular order: for
-// a reader that takes in the whole world at once and whose result does not
-// depend on the order.
-func (w *World) EachSubject(visit func(fettle.Subject)) {
-	// any order: the visitor has to put things in order itself
-	for s := range w.nodes {
-		visit(s)
+// These walk the world without putting anything in order: for a reader that
+// takes in much of it at once, and whose result does not depend on the order. The
+// pointers are good during the call only.
+
+// EachObservation calls visit with what every observer last saw of every
+// subject, all of one subject in a row.
+func (w *World) EachObservation(visit func(*fettle.Observation)) {
+	// any order: the visitor puts things in order itself
+	for _, n := range w.nodes {
+		// any order: the visitor puts things in order itself
+		for _, o := range n.seen {
+			visit(&o)
+		}
+	}
+}
+
+// EachCondition calls visit with every judged condition.
+func (w *World) EachCondition(visit func(*fettle.Condition)) {
+	// any order: the visitor puts things in order itself
+	for _, c := range w.conds {
+		visit(&c)
 	}
 }
 
 // Each calls observed with what each observer last saw of a subject, and judged
-// with each of its conditions, both in no particular order and for the same kind
-// of reader. The pointers are good during the call only.
+// with each of its conditions.
 func (w *World) Each(s fettle.Subject, observed func(*fettle.Observation), judged func(*fettle.Condition)) {
 	n := w.nodes[s]
 	if n == nil {
 		return
 	}
-	// any order: the visitor has to put things in order itself
+	// any order: the visitor puts things in order itself
 	for _, o := range n.seen {
 		observed(&o)
 	}
-	// any order: the visitor has to put things in order itself
+	// any order: the visitor puts things in order itself
 	for code := range n.cond {
 		c := w.conds[fettle.ConditionKey{Code: code, Subject: s}]
 		judged(&c)
 	}
 }
+
+// Size returns how many subjects are known and how many conditions are judged.
+func (w *World) Size() (subjects, conditions int) { return len(w.nodes), len(w.conds) }

@@ -41,7 +41,7 @@ func (t *mountTable) pointOf(path string) string {
 
 func (t *mountTable) reread() {
 	if t.file == nil {
-		f, err := os.Open(t.path)
+		f, err := openWatched(t.path)
 		if err != nil {
 			return
 		}
@@ -66,6 +66,21 @@ func (t *mountTable) close() error {
 	err := t.file.Close()
 	t.file = nil
 	return err
+}
+
+// openWatched opens a file of the kernel's that is to be polled. os.Open would
+// also register it with Go's own poller, and that takes the change away: the
+// kernel tells a change of the mount table once for each open file.
+func openWatched(path string) (*os.File, error) {
+	var fd int
+	err := retryEINTR(func() (err error) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil // of a blocking descriptor: not polled
 }
 
 // changed asks without waiting whether the table is another than when file was

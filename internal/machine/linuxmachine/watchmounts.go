@@ -29,7 +29,7 @@ func (s *filesystems) WatchMounts(ctx context.Context, emit func([]machine.Mount
 		}
 	}()
 
-	table, err := os.Open(s.table.path)
+	table, err := openWatched(s.table.path)
 	if err != nil {
 		return fmt.Errorf("watch mounts: %w", err)
 	}
@@ -89,7 +89,7 @@ func (s *filesystems) follow(counters map[string]*os.File, mounts []machine.Moun
 		f := counters[name]
 		if f == nil {
 			var err error
-			if f, err = os.Open(name); err != nil {
+			if f, err = openWatched(name); err != nil {
 				continue
 			}
 			counters[name] = f

@@ -54,7 +54,7 @@ func (c *cli) up() *cobra.Command {
 	cmd.Flags().StringArrayVar(&packages, "package", nil, "a further Debian package in the image (builds another image)")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "return when it is up, and keep it in the background")
 	cmd.Flags().BoolVar(&holder, "holder", false, "")
-	cmd.Flags().MarkHidden("holder")
+	cmd.Flag("holder").Hidden = true
 	return c.outputFlag(cmd)
 }
 
@@ -93,7 +93,7 @@ func (c *cli) detach(ctx context.Context, name string) error {
 		return err
 	}
 	defer read.Close()
-	cmd := exec.Command(self, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, args...) // it stays when this process ends
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.ExtraFiles = []*os.File{write}
 	said, err := cmd.StderrPipe()
@@ -105,7 +105,8 @@ func (c *cli) detach(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { cmd.Process.Signal(syscall.SIGTERM) }) // it cleans up and answers
+	// It cleans up and answers; if it has gone already there is nothing to tell it.
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
 	for lines := bufio.NewScanner(said); lines.Scan(); {
 		fmt.Fprintln(c.err, lines.Text())
@@ -119,7 +120,7 @@ func (c *cli) detach(ctx context.Context, name string) error {
 		return fmt.Errorf("the holder of the lab ended without an answer: %w", cmp.Or(cmd.Wait(), err))
 	}
 	if a.Info == nil {
-		cmd.Wait()
+		_ = cmd.Wait() // it says by its status what it has said in words
 		return errors.New(strings.TrimPrefix(a.Error, "lab: "))
 	}
 	if err := c.show(*a.Info); err != nil {

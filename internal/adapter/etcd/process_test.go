@@ -1,0 +1,48 @@
+package etcd
+
+import (
+	"testing"
+
+	"fettle/internal/fettle"
+)
+
+// TestKilled: a member that is killed is seen at once from its own machine, and
+// by all others as not answering; started again it serves.
+func TestKilled(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	_, others := r.leader()
+	m, o := others[0], others[1]
+	before := r.observe(m, localProbe, m.in.member)
+	if before.Facts["log_state"] != "running" || before.Facts["log_lost"] != false || before.Facts["standing"] != "voter" {
+		t.Fatalf("healthy: %+v", before)
+	}
+	t.Logf("local %v edges %v", before.Facts, before.Edges)
+	healthy := r.observe(m, memberProbe, o.in.member)
+	t.Logf("member %v", healthy.Facts)
+	cluster := r.observe(m, clusterProbe, m.in.cluster.subject)
+	t.Logf("cluster %v quorum %+v", cluster.Facts, cluster.Quorum)
+	if _, err := m.in.Faults()["etcd.kill"].Inject(r.ctx, m.in.member, nil); err != nil {
+		t.Fatal(err)
+	}
+	var seen fettle.Observation
+	r.until("the end of its process", func() bool {
+		seen = r.observe(m, localProbe, m.in.member)
+		return seen.Facts["unit_active"] == false
+	})
+	if seen.Facts["log_state"] != "whole" || seen.Facts["log_lost"] != false {
+		t.Fatalf("killed: %+v", seen)
+	}
+	t.Logf("local %v", seen.Facts)
+	if got := r.observe(o, memberProbe, m.in.member); got.Facts["answers"] != false || !got.Known() {
+		t.Fatalf("seen by another: %+v", got)
+	}
+	cluster = r.observe(m, clusterProbe, m.in.cluster.subject)
+	q, _ := cluster.Quorum.Member(m.in.member)
+	if q.Serving != fettle.No || q.LogLost != fettle.No || !q.Voter || cluster.Quorum.ServingVotes() != 2 {
+		t.Fatalf("quorum: %+v", cluster.Quorum)
+	}
+	r.do(m, "etcd.start", m.in.member, nil)
+	if got := r.observe(o, memberProbe, m.in.member); got.Facts["answers"] != true {
+		t.Fatalf("started: %+v", got)
+	}
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fettle/internal/face/show"
+	"fettle/internal/fettle"
+	"fettle/internal/fleet/agent"
+	"fettle/internal/fleet/pki"
+	"fettle/internal/fleet/server"
+)
+
+// serverFile keeps the address that this machine joined at.
+const serverFile = "server"
+
+func (a *app) joinCommand() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use: "join TOKEN", Short: "Make this machine part of a fleet",
+		Long: `Trades a token, made on the server with "fettle token", for an identity of this
+machine's own. The token pins the fleet's authority: a server that cannot prove
+to be of that fleet is not spoken to. Then run "fettle agent".`,
+		Example: "  sudo fettle join fettle-join:10.0.0.5:7401:…", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			token, err := pki.ParseToken(args[0])
+			if err != nil {
+				return &Exit{Code: ExitUsage, Err: err}
+			}
+			name, err := os.Hostname()
+			if err != nil {
+				return fmt.Errorf("this machine's host name: %w", err)
+			}
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return fmt.Errorf("make the state folder: %w", err)
+			}
+			id, err := agent.Join(cmd.Context(), agent.JoinOptions{Token: token, Dir: dir, Label: name, Wall: time.Now})
+			if errors.Is(err, fs.ErrExist) {
+				return &Exit{Code: ExitIll, Err: err}
+			}
+			if err != nil {
+				return &Exit{Code: ExitNoContact, Err: err}
+			}
+			if err := os.WriteFile(filepath.Join(dir, serverFile), []byte(token.Address+"\n"), 0o600); err != nil {
+				return fmt.Errorf("keep the server's address: %w", err)
+			}
+			return a.print(map[string]string{"host": string(id.Name.Host()), "fleet": id.Name.Fleet}, func(p *show.Printer) {
+				p.Line("joined fleet %s as %s; now run `fettle agent`", id.Name.Fleet, id.Name.Host())
+			})
+		},
+	}
+	c.Flags().StringVar(&dir, "dir", filepath.Join(stateDir(), "agent"), "folder for identity and journal")
+	return c
+}
+
+func (a *app) agentCommand() *cobra.Command {
+	var dir, address, configs string
+	var verbose bool
+	c := &cobra.Command{
+		Use: "agent", Short: "Look after this machine for the fleet that it joined",
+		Long: `Observes this machine, tells the server, and does the steps that the server
+hands out. Goes on observing while the server is away. Ends cleanly when it is
+interrupted.`,
+		Example: "  sudo fettle agent", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			id, err := pki.LoadIdentity(dir, pki.RoleAgent)
+			if errors.Is(err, fs.ErrNotExist) {
+				return exit(ExitUsage, "this machine has not joined a fleet (see `fettle join --help`)")
+			}
+			if err != nil {
+				return err
+			}
+			if address == "" {
+				data, err := os.ReadFile(filepath.Join(dir, serverFile))
+				if err != nil {
+					return exit(ExitUsage, "the server's address is not known: %w (name it with --server)", err)
+				}
+				address = strings.TrimSpace(string(data))
+			}
+			m, done, err := openMachine(dir)(ctx, id.Name.ID)
+			if err != nil {
+				return err
+			}
+			ag, err := agent.New(agent.Options{
+				Server: address, Identity: id, IdentityDir: dir, StateDir: dir, ConfigDir: configs, Machine: m, Adapters: a.Adapters,
+				Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: a.Version, Log: logger(a.errOut, verbose),
+			})
+			if err != nil {
+				return errors.Join(err, done())
+			}
+			err = errors.Join(ag.Run(ctx), done())
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&dir, "dir", filepath.Join(stateDir(), "agent"), "folder for identity and journal")
+	c.Flags().StringVar(&address, "server", "", "address of the server (default: where this machine joined)")
+	c.Flags().StringVar(&configs, "adapters", configDir+"/adapters", "folder of adapter configurations")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what it does")
+	return c
+}
