@@ -75,7 +75,7 @@ func (e *Executor) ask(ctx context.Context, d fettle.Dispatch, k *key, stuck boo
 	started := e.o.Clock.Now()
 	e.mu.Lock()
 	begun, intent, ended := k.begun, k.intent, k.ended
-	vouched := !k.begun && k.run == nil
+	vouched := !k.begun && k.run == nil && e.incarnations[d.Incarnation]
 	e.mu.Unlock()
 	if ended {
 		return e.replayed(d, k) // by another Recover meanwhile

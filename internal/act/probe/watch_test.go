@@ -218,6 +218,13 @@ func TestGoneIsToldOnceAndForgotten(t *testing.T) {
 				t.Errorf("present: %+v", o)
 			}
 		}
+		for i, b := range r.batches {
+			for _, a := range b.Alive {
+				if a.Subject == one && a.Asked.After(got[1].Asked) {
+					t.Errorf("batch %d says that it is alive", i)
+				}
+			}
+		}
 		r.end(t)
 	})
 }

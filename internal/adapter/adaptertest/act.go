@@ -65,7 +65,21 @@ func (s Suite) one(ctx context.Context, t *testing.T, r Rig, in fettle.Instance,
 	if after := r.State(ctx); after != applied {
 		t.Errorf("recover changed something:\n before %s\n after  %s", applied, after)
 	}
+	if fate == fettle.NeverWillBe {
+		s.again(ctx, t, r, act, d, applied)
+	}
 	s.undo(ctx, t, r, act, d, result, spec, before)
+}
+
+// again asks whether NeverWillBe after a finished Apply is honest: it permits
+// another try under a new key, so another try must change nothing more.
+func (s Suite) again(ctx context.Context, t *testing.T, r Rig, act fettle.Action, d fettle.Dispatch, applied string) {
+	d.Key = "test.2." + d.Step.Action
+	_, err := act.Apply(ctx, d)
+	r.Settle(ctx)
+	if after := r.State(ctx); after != applied {
+		t.Errorf("recover says that it never will be done, and doing it again (%v) is not harmless:\n once  %s\n twice %s", err, applied, after)
+	}
 }
 
 func (s Suite) undo(ctx context.Context, t *testing.T, r Rig, act fettle.Action, d fettle.Dispatch, result fettle.Result, spec *fettle.ActionSpec, before string) {

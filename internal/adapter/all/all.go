@@ -4,6 +4,7 @@
 package all
 
 import (
+	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/machine"
@@ -12,6 +13,7 @@ import (
 // Adapters returns every adapter, in the order of their names.
 func Adapters() []machine.Adapter {
 	return []machine.Adapter{
+		etcd.New(),
 		filesystem.Adapter{},
 		systemd.Adapter{},
 	}

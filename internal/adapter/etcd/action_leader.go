@@ -80,9 +80,6 @@ func (a moveLeader) hand(ctx context.Context, op string, target fettle.Subject, 
 	if err != nil && sortError(err) != notLeader {
 		return fettle.Result{}, outcome(op, target, err)
 	}
-	if !a.pause(ctx, shared) { // a look from before must not be taken for one after
-		return fettle.Result{}, outcome(op, target, ctx.Err())
-	}
 	return a.led(a.look(ctx)), nil
 }
 

@@ -73,6 +73,11 @@ func (a memberRemove) Preview(ctx context.Context, step fettle.Step) (fettle.Pre
 	return would("remove %s (identity %s, %v) from %s; that identity is never accepted again", v.name, hex(v.id), v.peerURLs, a.system), nil
 }
 
+func removeAt(ctx context.Context, e *endpoint, id uint64) error {
+	_, err := e.cluster.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: id})
+	return err
+}
+
 // Apply implements fettle.Action.
 func (a memberRemove) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Result, error) {
 	_, v, err := a.mayRemove(ctx, d.Step)
@@ -82,10 +87,7 @@ func (a memberRemove) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Resu
 	if !v.listed {
 		return noted("%s is no member any more", hex(v.id)), nil
 	}
-	err = a.attempt(ctx, func(ctx context.Context, e *endpoint) error {
-		_, err := e.cluster.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: v.id})
-		return err
-	})
+	err = a.attempt(ctx, func(ctx context.Context, e *endpoint) error { return removeAt(ctx, e, v.id) })
 	if err != nil && sortError(err) != notMember {
 		return fettle.Result{}, outcome(opRemove, d.Step.Target, err)
 	}
@@ -264,10 +266,7 @@ func (a memberAdd) Undo(ctx context.Context, d fettle.Dispatch) (fettle.Result, 
 	if !v.learner {
 		return fettle.Result{}, fettle.Refuse(op, d.Step.Target, "removing a voter is a step of its own", "%s has a vote by now", hex(id))
 	}
-	err = a.attempt(ctx, func(ctx context.Context, e *endpoint) error {
-		_, err := e.cluster.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: id})
-		return err
-	})
+	err = a.attempt(ctx, func(ctx context.Context, e *endpoint) error { return removeAt(ctx, e, id) })
 	if err != nil && sortError(err) != notMember {
 		return fettle.Result{}, outcome(op, d.Step.Target, err)
 	}

@@ -30,7 +30,7 @@ func (in *instance) mayStart(ctx context.Context, op string) (localState, error)
 		return refuse("somebody decided that it must not run; unmask it by hand", "%s is masked", in.config.Unit)
 	case s.unit.LoadState == "not-found":
 		return refuse("is the unit's name right in the adapter's configuration?", "there is no unit %s", in.config.Unit)
-	case s.logState == logRunning, s.logState == logWhole:
+	case serves(s.unit), s.logState == logWhole:
 		return s, nil
 	case s.logState == logMissing && s.standing == standsUnstarted && s.logLost == fettle.No:
 		settings, err := in.settings(ctx)
@@ -56,7 +56,7 @@ func (a start) Preview(ctx context.Context, step fettle.Step) (fettle.Preview, e
 	if err != nil {
 		return fettle.Preview{}, err
 	}
-	if s.logState == logRunning {
+	if serves(s.unit) {
 		return would("nothing: %s runs already", in.config.Unit), nil
 	}
 	return would("start %s; its log in %s is %s, the cluster calls it %s", in.config.Unit, in.config.DataDir, s.logState, orUnknown(s.standing)), nil
@@ -89,12 +89,15 @@ func (a start) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Result, err
 	if err != nil {
 		return fettle.Result{}, err
 	}
-	if s.logState == logRunning {
+	if serves(s.unit) {
 		return started(s.unit, "it runs already"), nil
 	}
 	note, err := in.bringUp(ctx, opStart)
 	if err != nil {
 		return fettle.Result{}, err
+	}
+	if s.standing == standsUnstarted || s.standing == standsLearner {
+		in.awaitLearner(ctx)
 	}
 	u, err := in.m.Services.Unit(ctx, in.config.Unit)
 	if err != nil {
@@ -137,6 +140,23 @@ func (in *instance) bringUp(ctx context.Context, op string) (note string, err er
 		case <-over:
 			// Best effort: where there is no leader there is nothing to nudge.
 			_ = in.cluster.propose(wait)
+		}
+	}
+}
+
+// awaitLearner gives a learner the entries that it may need to become ready, until
+// it answers, for at most startWait. That it answers is observed elsewhere.
+func (in *instance) awaitLearner(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
+	for {
+		if v, ok := in.cluster.look(ctx).of(in.member); ok && v.status != nil {
+			return
+		}
+		// Best effort: where there is no leader there is nothing to nudge.
+		_ = in.cluster.propose(ctx)
+		if !in.cluster.pause(ctx, nudgeEvery/5) {
+			return
 		}
 	}
 }

@@ -26,6 +26,8 @@ type clusterKey struct {
 	tls    TLS
 }
 
+var _ machine.Adapter = (*Adapter)(nil)
+
 // New returns an adapter.
 func New() *Adapter { return &Adapter{} }
 

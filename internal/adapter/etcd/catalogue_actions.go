@@ -30,7 +30,7 @@ func membershipActions() []fettle.ActionSpec {
 	return []fettle.ActionSpec{
 		{
 			Name: "etcd.start", Version: 1, Target: KindMember, Outputs: []fettle.ParamSpec{text("invocation_id", "of the start")},
-			Risk: fettle.LowRisk, Scope: fettle.HostScope, Timeout: 45 * time.Second, Undo: true, Needs: needsService,
+			Risk: fettle.LowRisk, Scope: fettle.HostScope, Timeout: 75 * time.Second, Undo: true, Needs: needsService,
 			Effects: []fettle.EffectSpec{
 				becomes("unit_active", "true"), becomes("unit_state", `"active"`), becomes("answers", "true"), becomes("log_state", `"running"`),
 				becomes("standing", `was == "unstarted" ? "learner" : was`), vote(fettle.QuorumStart),
@@ -124,7 +124,7 @@ func maintenanceActions() []fettle.ActionSpec {
 		{
 			Name: "etcd.restore", Version: 1, Target: KindCluster, Params: []fettle.ParamSpec{required(text("survivor", "the subject of the member whose data the cluster goes on with; it runs on the acting host"))},
 			Outputs: []fettle.ParamSpec{text("path", "where the survivor's data was set aside"), text("snapshot", "the file that the cluster was made anew from"), number("revision", "that the cluster goes on with")},
-			Risk:    fettle.HighRisk, Scope: fettle.HostScope, Takes: []fettle.Taking{fettle.TakesVotes, fettle.TakesData, fettle.TakesHistory}, Timeout: 15 * time.Minute, Needs: needsService + "; " + needsFiles,
+			Risk:    fettle.HighRisk, Scope: fettle.HostScope, Takes: []fettle.Taking{fettle.TakesCapacity, fettle.TakesData, fettle.TakesHistory}, Timeout: 15 * time.Minute, Needs: needsService + "; " + needsFiles,
 			NoUndo: "the cluster is a new one with a new identity from then on; the old data stays set aside",
 			Doc: "Makes a new cluster of one from a snapshot of the survivor taken now. Writes that only the lost members had are gone. The others are then replaced one by one. " +
 				"Needs etcdutl, or etcdctl 3.4, on the host.",

@@ -11,12 +11,12 @@ func probes() []fettle.ProbeSpec {
 		{
 			Name: localProbe, Kind: KindMember, Interval: 5 * time.Second, Timeout: 20 * time.Second, Told: true,
 			Needs: "read access to the data directory and to the member's settings",
-			Doc: "The member of this machine, from its own machine: its service and its data. While the server runs its log is not opened: it runs on it. " +
-				"While it does not, the log is read through, once for each change of its files.",
+			Doc: "The member of this machine, from its own machine: its service and its data. While the server answers its log is not judged: it runs on it. " +
+				"While no server has it open the log is read through, once for each change of its files.",
 			Facts: []fettle.FactSpec{
 				{Name: "unit_active", Type: fettle.BoolFact, Doc: "its service is active"},
 				{Name: "unit_state", Type: fettle.StringFact, Doc: "the service's state, as systemd calls it"},
-				{Name: "log_state", Type: fettle.StringFact, Doc: "running (the server has it open), whole, missing, damaged, foreign (whole, but of an identity that the member does not have now), unreadable"},
+				{Name: "log_state", Type: fettle.StringFact, Doc: "running (the server answers with it), whole, missing, damaged, foreign (whole, but of an identity that the member does not have now), unreadable"},
 				{Name: "log_lost", Type: fettle.BoolFact, Doc: "under the identity that the cluster knows it by it must never vote again; left out when that cannot be known"},
 				{Name: "damage", Type: fettle.StringFact, Doc: "what is wrong with the data, in words; empty when nothing is known to be"},
 				{Name: "standing", Type: fettle.StringFact, Doc: "what the cluster says it is: voter, learner, unstarted (added, never joined), none (not a member); left out when no member could be asked"},

@@ -16,6 +16,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -30,7 +31,7 @@ const callTimeout = time.Second
 // its retries, its balancing over endpoints and its waiting for a connection hide
 // what a probe is there to see.
 type endpoint struct {
-	url         string
+	url, host   string
 	conn        *grpc.ClientConn
 	kv          pb.KVClient
 	cluster     pb.ClusterClient
@@ -85,9 +86,31 @@ func (d *dialer) to(clientURL string) (*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client URL %q: %w", clientURL, err)
 	}
-	e := &endpoint{url: clientURL, conn: conn, kv: pb.NewKVClient(conn), cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn)}
+	e := &endpoint{url: clientURL, host: u.Host, conn: conn, kv: pb.NewKVClient(conn), cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn)}
 	d.open[clientURL] = e
 	return e, nil
+}
+
+// dialError is a connection that could not be made, just now.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return "connect: " + e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+// reach makes sure that what a call answers is so now: a connection that failed is
+// not tried again at once, and calls on it fail meanwhile with the old reason.
+func (e *endpoint) reach(ctx context.Context) ([]grpc.CallOption, error) {
+	if s := e.conn.GetState(); s == connectivity.Ready || s == connectivity.Idle {
+		return nil, nil
+	}
+	d := net.Dialer{}
+	conn, err := d.DialContext(ctx, "tcp", e.host)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	_ = conn.Close() // it has said what it was asked
+	e.conn.ResetConnectBackoff()
+	return []grpc.CallOption{grpc.WaitForReady(true)}, nil
 }
 
 // forget closes endpoints that no member has any more.

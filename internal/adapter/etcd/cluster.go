@@ -107,14 +107,22 @@ type view struct {
 	health fettle.Tri
 }
 
-// shared is how long ago a round may have been begun to serve a caller that
-// comes now: probes that are due together ask once.
+// shared is how long ago a round may have been begun to serve a poll: probes that
+// are due together ask once.
 const shared = 100 * time.Millisecond
 
-// look asks all members, concurrently, and returns within about two seconds or
-// when ctx ends; a member that has not answered by then has an error in its view.
-func (c *cluster) look(ctx context.Context) *round {
-	due := c.m.Clock.Now().Add(-shared)
+// look asks all members, concurrently, no earlier than now, and returns within
+// about two seconds or when ctx ends; a member that has not answered by then has
+// an error in its view. Callers that come while a round is under way share the
+// next one.
+func (c *cluster) look(ctx context.Context) *round { return c.lookSince(ctx, c.m.Clock.Now()) }
+
+// poll is look for a caller whom a round that has just been made serves as well.
+func (c *cluster) poll(ctx context.Context) *round {
+	return c.lookSince(ctx, c.m.Clock.Now().Add(-shared))
+}
+
+func (c *cluster) lookSince(ctx context.Context, since time.Time) *round {
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
@@ -124,7 +132,7 @@ func (c *cluster) look(ctx context.Context) *round {
 	c.mu.Lock()
 	last := c.last
 	c.mu.Unlock()
-	if last != nil && last.started.After(due) {
+	if last != nil && !last.started.Before(since) {
 		return last
 	}
 	started := c.m.Clock.Now()
@@ -179,7 +187,12 @@ func (c *cluster) askOne(ctx context.Context, clientURL string, a *asking) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if a.status, a.err = e.maintenance.Status(ctx, &pb.StatusRequest{}); a.err != nil {
+	how, err := e.reach(ctx)
+	if err != nil {
+		a.err = err
+		return
+	}
+	if a.status, a.err = e.maintenance.Status(ctx, &pb.StatusRequest{}, how...); a.err != nil {
 		return
 	}
 	var group sync.WaitGroup

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -60,7 +61,8 @@ func sortError(err error) answer {
 	if err == nil {
 		return fine
 	}
-	if errors.Is(err, errNoLeader) {
+	var unconnected *dialError
+	if errors.Is(err, errNoLeader) || errors.As(err, &unconnected) {
 		return notSent
 	}
 	text := rpctypes.ErrorDesc(err)
@@ -92,6 +94,12 @@ func sortError(err error) answer {
 	default:
 		return noOutcome
 	}
+}
+
+// refused reports whether the machine itself said that nobody listens there: the
+// process is gone. A connection that timed out says nothing of the kind.
+func refused(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || err != nil && strings.Contains(rpctypes.ErrorDesc(err), syscall.ECONNREFUSED.Error())
 }
 
 // outcome turns an error of a call that changes something into one that says

@@ -67,7 +67,7 @@ func (c *cluster) fate(ctx context.Context, d fettle.Dispatch, done func(*round)
 		return wait("it is not done; a member may still be working on it for %v", (serverGivesUp - age).Round(time.Second))
 	}
 	for _, v := range r.views {
-		if v.listed && v.status == nil && sortError(v.err) != notSent {
+		if v.listed && v.clientURL != "" && v.status == nil && !refused(v.err) {
 			return wait("it is not done; %s neither answers nor refuses, and may still hold it", v.name)
 		}
 	}

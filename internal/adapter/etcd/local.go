@@ -35,21 +35,27 @@ type localState struct {
 // goroutines takes two screens.
 const logLines = 200
 
-// look looks at service, data and standing.
+// look looks at service, data and standing, now.
 func (in *instance) look(ctx context.Context) (localState, error) {
+	return in.lookWith(ctx, in.cluster.look)
+}
+
+func (in *instance) lookWith(ctx context.Context, ask func(context.Context) *round) (localState, error) {
 	unit, err := in.m.Services.Unit(ctx, in.config.Unit)
 	if err != nil {
 		return localState{}, err
 	}
-	s := localState{unit: unit, round: in.cluster.look(ctx)}
+	s := localState{unit: unit, round: ask(ctx)}
 	s.standing = s.round.standing(in.member)
-	switch {
-	case serves(unit):
+	switch own, _ := s.round.of(in.member); {
+	case serves(unit) && own.status != nil:
+		// It answers under the identity that the cluster knows: it has its log.
 		s.data = in.data(ctx, false)
 		s.logState, s.logLost = logRunning, fettle.No
 		return s, nil
-	case unit.MainPID != 0:
-		// Started and not ready: it writes, so only the head of its log is read.
+	case serves(unit), unit.MainPID != 0:
+		// It runs, and is not ready, frozen, or about to end: it may be writing, so
+		// only the head of its log is read.
 		s.data = in.data(ctx, false)
 	default:
 		s.data = in.data(ctx, true)

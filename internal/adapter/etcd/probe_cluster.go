@@ -15,31 +15,28 @@ func (clusterLooker) Spec() fettle.ProbeSpec { return specOf(clusterProbe) }
 
 // Observe implements fettle.Probe.
 func (p clusterLooker) Observe(ctx context.Context, subjects ...fettle.Subject) []fettle.Observation {
-	if len(subjects) > 0 && !slices.Contains(subjects, p.subject) {
-		return nil
+	switch {
+	case len(subjects) == 0:
+		return []fettle.Observation{p.observeCluster(ctx, p.poll)}
+	case slices.Contains(subjects, p.subject):
+		return []fettle.Observation{p.observeCluster(ctx, p.look)}
 	}
-	return []fettle.Observation{p.observeCluster(ctx)}
+	return nil
 }
 
 // observeCluster is the cluster as this machine sees it. Where no member answers,
 // its members are those that were last listed, or configured, and none serves:
 // they can still be started.
-func (c *cluster) observeCluster(ctx context.Context) fettle.Observation {
+func (c *cluster) observeCluster(ctx context.Context, ask func(context.Context) *round) fettle.Observation {
 	asked := c.m.Clock.Now()
 	lost := map[fettle.Subject]fettle.Tri{}
-	var r *round
+	r := ask(ctx)
+	same := func(context.Context) *round { return r }
 	for _, in := range c.locals() {
-		s, err := in.look(ctx)
-		if err != nil {
-			continue // whether its log is lost stays unknown
+		// Where its manager does not answer, whether its log is lost stays unknown.
+		if s, err := in.lookWith(ctx, same); err == nil {
+			lost[in.member] = s.logLost
 		}
-		lost[in.member] = s.logLost
-		if r == nil || s.round.started.After(r.started) {
-			r = s.round
-		}
-	}
-	if r == nil {
-		r = c.look(ctx)
 	}
 	if r.started.Before(asked) {
 		asked = r.started
@@ -131,7 +128,7 @@ func (c *cluster) clusterFacts(r *round) fettle.Facts {
 
 // allRefuse reports whether every member was asked and its machine refused.
 func (r *round) allRefuse() bool {
-	return !slices.ContainsFunc(r.views, func(v view) bool { return v.status != nil || sortError(v.err) != notSent })
+	return !slices.ContainsFunc(r.views, func(v view) bool { return v.status != nil || !refused(v.err) })
 }
 
 // smallestQuota returns the least quota that is known: of 3.7 members from their

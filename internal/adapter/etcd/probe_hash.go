@@ -26,7 +26,7 @@ func (p hashLooker) Observe(ctx context.Context, subjects ...fettle.Subject) []f
 		}
 		return nil
 	}
-	if !p.turnToHash(p.look(ctx)) {
+	if !p.turnToHash(p.poll(ctx)) {
 		return nil
 	}
 	return p.compare(ctx)

@@ -22,12 +22,12 @@ func (localLooker) Spec() fettle.ProbeSpec { return specOf(localProbe) }
 // returns nothing: only that machine can look.
 func (p localLooker) Observe(ctx context.Context, subjects ...fettle.Subject) []fettle.Observation {
 	if len(subjects) == 0 {
-		return []fettle.Observation{p.observe(ctx)}
+		return []fettle.Observation{p.observe(ctx, p.cluster.poll)}
 	}
 	var out []fettle.Observation
 	for _, s := range subjects {
 		if in, ok := p.cluster.own(s); ok {
-			out = append(out, in.observe(ctx))
+			out = append(out, in.observe(ctx, p.cluster.look))
 		}
 	}
 	return out
@@ -47,10 +47,10 @@ func reason(err error) fettle.Reason {
 }
 
 // observe is the observation of the own member.
-func (in *instance) observe(ctx context.Context) fettle.Observation {
+func (in *instance) observe(ctx context.Context, ask func(context.Context) *round) fettle.Observation {
 	o := fettle.Observation{Subject: in.member, Host: in.m.Identity.Host, Probe: localProbe, Asked: in.m.Clock.Now()}
 	defer func() { o.Took = in.m.Clock.Now().Sub(o.Asked) }()
-	s, err := in.look(ctx)
+	s, err := in.lookWith(ctx, ask)
 	if err != nil {
 		o.Reason, o.Detail = reason(err), err.Error()
 		return o
@@ -111,7 +111,7 @@ func (localWatcher) Spec() fettle.ProbeSpec { return specOf(localProbe) }
 
 // Watch implements fettle.Watcher.
 func (w localWatcher) Watch(ctx context.Context, emit func(fettle.Observation)) error {
-	return w.onChange(ctx, func(ctx context.Context) { emit(w.observe(ctx)) })
+	return w.onChange(ctx, func(ctx context.Context) { emit(w.observe(ctx, w.cluster.look)) })
 }
 
 // clusterWatcher tells of the cluster whenever the own member's service changes:
@@ -123,7 +123,7 @@ func (clusterWatcher) Spec() fettle.ProbeSpec { return specOf(clusterProbe) }
 
 // Watch implements fettle.Watcher.
 func (w clusterWatcher) Watch(ctx context.Context, emit func(fettle.Observation)) error {
-	return w.onChange(ctx, func(ctx context.Context) { emit(w.cluster.observeCluster(ctx)) })
+	return w.onChange(ctx, func(ctx context.Context) { emit(w.cluster.observeCluster(ctx, w.cluster.look)) })
 }
 
 // onChange calls each when the member's service changes in a way that matters

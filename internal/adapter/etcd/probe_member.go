@@ -18,7 +18,11 @@ func (memberLooker) Spec() fettle.ProbeSpec { return specOf(memberProbe) }
 // Observe implements fettle.Probe.
 func (p memberLooker) Observe(ctx context.Context, subjects ...fettle.Subject) []fettle.Observation {
 	before := p.knownMembers()
-	r := p.look(ctx)
+	ask := p.look
+	if len(subjects) == 0 {
+		ask = p.poll
+	}
+	r := ask(ctx)
 	var out []fettle.Observation
 	seen := func(s fettle.Subject) bool {
 		return slices.ContainsFunc(out, func(o fettle.Observation) bool { return o.Subject == s })

@@ -45,4 +45,8 @@ func TestKilled(t *testing.T) {
 	if got := r.observe(o, memberProbe, m.in.member); got.Facts["answers"] != true {
 		t.Fatalf("started: %+v", got)
 	}
+	r.until("it serves", func() bool {
+		q, _ := r.observe(o, clusterProbe, m.in.cluster.subject).Quorum.Member(m.in.member)
+		return q.Serving == fettle.Yes
+	})
 }

@@ -63,6 +63,7 @@ type rigOptions struct {
 // newRig starts a cluster and waits until every member is healthy.
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
+	t.Parallel() // they wait more than they work
 	if o.members == 0 {
 		o.members = 3
 	}
@@ -75,6 +76,10 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	ended := make(chan error, 1)
 	go func() { ended <- r.svc.Run(run) }()
 	t.Cleanup(func() {
+		// At the end of a test nobody waits for a server to close in good order.
+		for _, m := range r.members {
+			_ = r.svc.Kill(context.Background(), m.unit, int(syscall.SIGKILL))
+		}
 		stop()
 		<-ended
 	})
@@ -147,8 +152,8 @@ func (r *rig) define(m *testMember, extra map[string]string) {
 		"NAME": m.name, "DATA_DIR": m.data, "LISTEN_PEER_URLS": m.peer, "LISTEN_CLIENT_URLS": m.client,
 		"INITIAL_ADVERTISE_PEER_URLS": m.peer, "ADVERTISE_CLIENT_URLS": m.client, "INITIAL_CLUSTER": strings.Join(all, ","),
 		"INITIAL_CLUSTER_STATE": "new", "INITIAL_CLUSTER_TOKEN": "tok-" + filepath.Base(r.dir),
-		// Ten times quicker than the default, so that a test does not wait for elections.
-		"HEARTBEAT_INTERVAL": "20", "ELECTION_TIMEOUT": "200", "LOG_LEVEL": "warn",
+		// Quicker than the default, so that a test does not wait long for elections.
+		"HEARTBEAT_INTERVAL": "40", "ELECTION_TIMEOUT": "400", "LOG_LEVEL": "warn",
 	}
 	for k, v := range extra {
 		settings[k] = v

@@ -105,7 +105,7 @@ func probes() []fettle.ProbeSpec {
 			Doc:   "What fills a filesystem that is at least 900 ‰ full; of others it says nothing, so that it costs nothing.",
 			Facts: []fettle.FactSpec{
 				{Name: "journal_bytes", Type: fettle.IntFact, Doc: "of the system journal on this filesystem"},
-				{Name: "journal_limit_bytes", Type: fettle.IntFact, Doc: "what the journal may use by its own configuration, journald.conf(5)"},
+				{Name: "journal_limit_bytes", Type: fettle.IntFact, Doc: "what the journal may use by its own configuration, journald.conf(5) and its drop-ins; absent where they cannot be read or understood"},
 				{Name: "package_cache_bytes", Type: fettle.IntFact, Doc: "of downloaded packages that can be fetched again"},
 				{Name: "rotated_log_bytes", Type: fettle.IntFact, Doc: "of logs that were rotated and not compressed"},
 				{Name: "deleted_open_bytes", Type: fettle.IntFact, Doc: "of files without a name that somebody holds open"},
@@ -127,19 +127,19 @@ func actions() []fettle.ActionSpec {
 			Params: []fettle.ParamSpec{{Name: "keep_bytes", Type: fettle.IntFact, Required: true, Doc: "how much of the journal stays"}},
 			Scope:  fettle.HostScope, Takes: takes, Disposes: "journal-past-limit", Timeout: time.Minute,
 			NoUndo: "journal entries past their limit are gone", Needs: "root",
-			Doc: "journalctl --rotate, then --vacuum-size. The receipt lists the files that went.",
+			Doc: "journalctl --rotate, then --vacuum-size. Refused where keep_bytes is less than the journal may use by its own configuration. The receipt lists the files that went.",
 		},
 		{
 			Name: "filesystem.clean_package_cache", Version: 1, Target: fettle.KindFilesystem, Outputs: freed, Risk: fettle.LowRisk,
 			Scope: fettle.HostScope, Takes: takes, Disposes: "package-cache", Timeout: time.Minute,
 			NoUndo: "packages are fetched again when they are needed", Needs: "root",
-			Doc: "Removes /var/cache/apt/archives/*.deb, as apt-get clean does. The receipt lists them.",
+			Doc: "Removes /var/cache/apt/archives/*.deb, as apt-get clean does. Refused while packages are being installed. The receipt lists them.",
 		},
 		{
 			Name: "filesystem.compress_logs", Version: 1, Target: fettle.KindFilesystem, Outputs: freed, Risk: fettle.LowRisk,
 			Scope: fettle.HostScope, Takes: takes, Disposes: "rotated-logs", Timeout: 5 * time.Minute,
 			NoUndo: "the compressed copy holds everything; gunzip brings it back", Needs: "root",
-			Doc: "Compresses logs that were rotated already (NAME.1, NAME.2 …), one after the other, smallest first, each verified before the original goes.",
+			Doc: "Compresses logs that were rotated already (NAME.1, NAME.2 … beside NAME), one after the other, smallest first, each verified before the original goes. One that is still being written to stays.",
 		},
 		{
 			Name: "filesystem.ask_reopen", Version: 1, Target: fettle.KindFilesystem, Risk: fettle.LowRisk,

@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"fmt"
+	"path"
 	"strings"
 	"syscall"
 
@@ -60,6 +61,13 @@ func ParseConfig(src []byte) (Config, error) {
 		for _, d := range dirs {
 			if !strings.HasPrefix(d, "/") {
 				return Config{}, fmt.Errorf("filesystem configuration: %q is not an absolute path", d)
+			}
+		}
+	}
+	for _, dirs := range [][]string{c.JournalDirs, c.PackageCaches, c.LogDirs} {
+		for n, d := range dirs {
+			if dirs[n] = path.Clean(d); dirs[n] == "/" {
+				return Config{}, fmt.Errorf("filesystem configuration: %q is everything; name the folder that holds nothing else", d)
 			}
 		}
 	}

@@ -27,9 +27,14 @@ func (f fillUp) Inject(ctx context.Context, target fettle.Subject, _ fettle.Fact
 	if err != nil {
 		return nil, fail("filesystem.fill", target, err)
 	}
-	block := make([]byte, 1<<20)
-	for err == nil && ctx.Err() == nil {
-		_, err = w.Write(block)
+	// Large blocks first, then smaller ones, until not even the smallest fits.
+	for block := make([]byte, 1<<20); len(block) >= 4096; block = block[:len(block)/2] {
+		for err = nil; err == nil && ctx.Err() == nil; {
+			_, err = w.Write(block)
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			break
+		}
 	}
 	cerr := errors.Join(w.Sync(), w.Close())
 	back := revert(func(ctx context.Context) error {

@@ -141,7 +141,7 @@ func sizeOf(text string) (int64, bool) {
 		}
 		sum, rest = sum+n, after
 	}
-	return sum, text != ""
+	return sum, strings.TrimSpace(text) != ""
 }
 
 const sizeUnits = "BKMGTPE"

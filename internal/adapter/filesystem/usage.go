@@ -100,7 +100,9 @@ func (i *instance) observe(ctx context.Context, mt machine.Mount) fettle.Observa
 		o.Reason, o.Detail = reason(err), err.Error()
 		return o
 	}
-	ro := slices.Contains(mt.Options, "ro") || slices.Contains(mt.SuperOptions, "ro") || slices.Contains(mt.SuperOptions, "emergency_ro")
+	// The options of the mount say what somebody wanted of this place (a
+	// read-only bind mount); those of the filesystem say what became of it.
+	ro := slices.Contains(mt.SuperOptions, "ro") || slices.Contains(mt.SuperOptions, "emergency_ro")
 	o.Facts = fettle.Facts{
 		"type": mt.Type, "source": mt.Source, "errors_count": mt.Errors,
 		"read_only":   ro && !i.wantedReadOnly(ctx, mt.Point),

@@ -19,8 +19,8 @@ type vacuumJournal struct{ *instance }
 
 // job is what a step asks for, checked.
 type job struct {
-	device uint64
-	keep   int64
+	mount machine.Mount
+	keep  int64
 }
 
 func (a vacuumJournal) job(ctx context.Context, step fettle.Step) (job, error) {
@@ -32,41 +32,38 @@ func (a vacuumJournal) job(ctx context.Context, step fettle.Step) (job, error) {
 	if !ok || keep <= 0 {
 		return job{}, fettle.Refuse(step.Action, step.Target, "give keep_bytes", "how much of the journal stays was not said")
 	}
-	return job{mt.Device, keep}, nil
+	return job{mt, keep}, nil
 }
 
-// within refuses to keep less than the journal may use by its own
+// permitted is job, and refuses to keep less than the journal may use by its own
 // configuration: only what is past that is disposable (S5), whatever a runbook
 // says.
-func (a vacuumJournal) within(ctx context.Context, step fettle.Step, j job) error {
-	mt, err := a.mountOf(ctx, step.Target)
+func (a vacuumJournal) permitted(ctx context.Context, step fettle.Step) (job, error) {
+	j, err := a.job(ctx, step)
 	if err != nil {
-		return fail(step.Action, step.Target, err)
+		return job{}, err
 	}
-	u, err := a.m.Filesystems.Usage(ctx, mt.Point)
+	u, err := a.m.Filesystems.Usage(ctx, j.mount.Point)
 	if err != nil {
-		return fail(step.Action, step.Target, err)
+		return job{}, fail(step.Action, step.Target, err)
 	}
 	limit, err := a.journalLimit(ctx, u.Size)
 	if err != nil {
-		return fettle.Refuse(step.Action, step.Target, "look into journald.conf", "what the journal may use is not known: %w", err)
+		return job{}, fettle.Refuse(step.Action, step.Target, "look into journald.conf", "what the journal may use is not known: %w", err)
 	}
 	if j.keep < limit {
-		return fettle.Refuse(step.Action, step.Target, "keep its limit, or lower SystemMaxUse in journald.conf",
+		return job{}, fettle.Refuse(step.Action, step.Target, "keep its limit, or lower SystemMaxUse in journald.conf",
 			"the journal may use %d bytes by its own configuration; %d is less", limit, j.keep)
 	}
-	return nil
+	return j, nil
 }
 
 func (a vacuumJournal) Preview(ctx context.Context, step fettle.Step) (fettle.Preview, error) {
-	j, err := a.job(ctx, step)
+	j, err := a.permitted(ctx, step)
 	if err != nil {
 		return fettle.Preview{}, err
 	}
-	if err := a.within(ctx, step, j); err != nil {
-		return fettle.Preview{}, err
-	}
-	files, err := a.journalFiles(ctx, j.device)
+	files, err := a.journalFiles(ctx, j.mount.Device)
 	if err != nil {
 		return fettle.Preview{}, fail(step.Action, step.Target, err)
 	}
@@ -75,11 +72,8 @@ func (a vacuumJournal) Preview(ctx context.Context, step fettle.Step) (fettle.Pr
 
 func (a vacuumJournal) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Result, error) {
 	op, s := d.Step.Action, d.Step.Target
-	j, err := a.job(ctx, d.Step)
+	j, err := a.permitted(ctx, d.Step)
 	if err != nil {
-		return fettle.Result{}, err
-	}
-	if err := a.within(ctx, d.Step, j); err != nil {
 		return fettle.Result{}, err
 	}
 	// Rotating archives what is being written, for only archived files can go.
@@ -88,12 +82,12 @@ func (a vacuumJournal) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Res
 	if errors.Is(rotated, fs.ErrPermission) || ctx.Err() != nil {
 		return fettle.Result{}, fail(op, s, rotated)
 	}
-	before, err := a.journalFiles(ctx, j.device)
+	before, err := a.journalFiles(ctx, j.mount.Device)
 	if err != nil {
 		return fettle.Result{}, fail(op, s, err)
 	}
 	failed := a.vacuum(ctx, j)
-	after, err := a.journalFiles(ctx, j.device)
+	after, err := a.journalFiles(ctx, j.mount.Device)
 	if err != nil {
 		return fettle.Result{}, fail(op, s, errors.Join(failed, err))
 	}
@@ -110,7 +104,7 @@ func (a vacuumJournal) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Res
 // vacuum asks for each folder of the journal that has files on the device.
 func (a vacuumJournal) vacuum(ctx context.Context, j job) error {
 	for _, dir := range a.config.JournalDirs {
-		files, err := a.under(ctx, dir, j.device, 1, isJournal)
+		files, err := a.under(ctx, dir, j.mount.Device, 1, isJournal)
 		if err != nil {
 			return err
 		}
@@ -146,7 +140,7 @@ func (a vacuumJournal) Recover(ctx context.Context, d fettle.Dispatch) (fettle.F
 	if err != nil {
 		return lost(d.Step.Action, d.Step.Target, err)
 	}
-	files, err := a.journalFiles(ctx, j.device)
+	files, err := a.journalFiles(ctx, j.mount.Device)
 	if err != nil {
 		return lost(d.Step.Action, d.Step.Target, err)
 	}

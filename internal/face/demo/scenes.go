@@ -125,8 +125,8 @@ func status(ctx context.Context, endpoint string) (id, leader uint64, err error)
 	return r.Header.MemberId, r.Leader, nil
 }
 
-// result is one row of the table at the end.
-type result struct {
+// Result is one row of the table at the end.
+type Result struct {
 	Fault     string        `json:"fault"`
 	Outcome   string        `json:"outcome"` // mended, refused, failed
 	Cause     string        `json:"cause"`
@@ -140,10 +140,10 @@ type result struct {
 }
 
 // play breaks something and waits for what must follow.
-func (s *stage) play(ctx context.Context, sc scene) result {
+func (s *stage) play(ctx context.Context, sc scene) Result {
 	ctx, cancel := context.WithTimeout(ctx, sc.limit)
 	defer cancel()
-	r := result{Fault: sc.name, Outcome: "failed"}
+	r := Result{Fault: sc.name, Outcome: "failed"}
 	begin := time.Now()
 	if err := sc.inflict(ctx, s); err != nil {
 		r.Wrong = err.Error()
@@ -220,7 +220,7 @@ func (s *stage) untilRefused(ctx context.Context, begin time.Time) error {
 }
 
 // measure fills in when it was seen, why it was, and how long it took.
-func (s *stage) measure(r *result, begin, broken time.Time) {
+func (s *stage) measure(r *Result, begin, broken time.Time) {
 	list := s.watch.since(begin)
 	slices.SortFunc(list, func(a, b fettle.Incident) int { return a.Opened.Compare(b.Opened) })
 	var last time.Time
@@ -243,7 +243,7 @@ func (s *stage) measure(r *result, begin, broken time.Time) {
 }
 
 // audit looks up every acknowledged write on every member that should hold it.
-func (s *stage) audit(ctx context.Context, r *result, members []member) {
+func (s *stage) audit(ctx context.Context, r *Result, members []member) {
 	acked := s.load.snapshot()
 	r.Writes = len(acked)
 	for _, m := range members {

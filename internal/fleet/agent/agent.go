@@ -40,6 +40,9 @@ type Options struct {
 	Allow   func(action string) bool
 	Version string       // of the program
 	Log     *slog.Logger // nil: nothing is logged
+	// Digest is how long a confirmation of what did not change may wait for others.
+	// 0: five seconds.
+	Digest time.Duration
 	// Rediscover is how often adapters look for what is new on the machine. 0: a
 	// minute.
 	Rediscover time.Duration

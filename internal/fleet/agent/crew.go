@@ -100,7 +100,7 @@ func (c *crew) open(ctx context.Context, conf conf) *hand {
 			return err
 		}
 		h.runner, err = probe.New(probe.Options{
-			Instances: []fettle.Instance{h.instance}, Clock: c.a.o.Machine.Clock, Host: c.a.host,
+			Instances: []fettle.Instance{h.instance}, Clock: c.a.o.Machine.Clock, Host: c.a.host, Digest: c.a.o.Digest,
 			Emit: func(b probe.Batch) { c.take(h, b) },
 		})
 		if err != nil {

@@ -356,14 +356,20 @@ func (x *session) report(observations []fettle.Observation, conditions []fettle.
 // packed puts an observation into a message that is sent now. One that is too
 // large to be told becomes one that says so.
 func packed(o fettle.Observation, now time.Time) *wire.Observation {
-	age := max(0, now.Sub(o.Asked))
+	age := ageOf(o, now)
 	o.Asked = time.Time{}
 	data, err := wire.Pack(o)
 	if err != nil {
 		o = fettle.Observation{Subject: o.Subject, Host: o.Host, Probe: o.Probe, Took: o.Took, Reason: fettle.Failed, Detail: err.Error()}
 		data, _ = wire.Pack(o) // small, and plain text
 	}
-	return &wire.Observation{Json: data, AgeNs: int64(age)}
+	return &wire.Observation{Json: data, AgeNs: age}
+}
+
+// ageOf is exact, so that the same observation sent twice is placed at the same
+// time: Sub would use monotonic readings where both have them.
+func ageOf(o fettle.Observation, now time.Time) int64 {
+	return max(0, now.UnixNano()-o.Asked.UnixNano())
 }
 
 // maxSeen is how many confirmations one message may have.
@@ -376,7 +382,7 @@ func (x *session) digest(alive []fettle.Observation) error {
 		now := x.a.o.Machine.Clock.Now()
 		d := &wire.Digest{}
 		for _, o := range alive[:n] {
-			d.Seen = append(d.Seen, &wire.Seen{Subject: string(o.Subject), Probe: o.Probe, AgeNs: int64(max(0, now.Sub(o.Asked))), TookNs: int64(o.Took)})
+			d.Seen = append(d.Seen, &wire.Seen{Subject: string(o.Subject), Probe: o.Probe, AgeNs: ageOf(o, now), TookNs: int64(o.Took)})
 		}
 		alive = alive[n:]
 		if err := x.stream.Send(&wire.SessionRequest{NowNs: now.UnixNano(), What: &wire.SessionRequest_Digest{Digest: d}}); err != nil {

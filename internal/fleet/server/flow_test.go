@@ -70,15 +70,20 @@ func TestConfirmedByDigest(t *testing.T) {
 	b := f.box("one")
 	first := b.seen(0, "the first look", true)
 	from := f.brain.mark()
+	// Look feeds nothing here (the loop does that with its answer), so what comes
+	// after it is the digest.
 	got := f.server.Look(t.Context(), []fettle.Look{{Subject: b.subject(), Probe: "toy.state"}})
 	if len(got) != 1 || !got[0].Asked.After(first.Asked) {
 		t.Fatalf("looked and got %+v", got)
 	}
 	o := f.brain.await(t, from, "the confirmation", func(o fettle.Observation) bool {
-		return o.Subject == b.subject() && o.Asked.After(first.Asked)
+		return o.Subject == b.subject() && !o.Asked.Before(got[0].Asked)
 	})
-	if !o.Facts.Equal(first.Facts) {
-		t.Errorf("confirmed as %v, it was %v", o.Facts, first.Facts)
+	if !o.Facts.Equal(first.Facts) || len(o.Edges) != 1 {
+		t.Errorf("confirmed as %+v, it was %+v", o, first)
+	}
+	if _, ok := f.server.Incarnation(b.host); !ok {
+		t.Error("the session did not survive the digest")
 	}
 }
 

@@ -312,12 +312,7 @@ func (f *fleet) box(label string) *box {
 // start starts the agent; the one before must have been stopped.
 func (b *box) start(change ...func(*agent.Options)) {
 	b.f.t.Helper()
-	m := memmachine.New(memmachine.Options{Host: b.id.Name.ID, Hostname: "box"}).Ports()
-	o := agent.Options{
-		Server: b.f.address, Identity: b.id, IdentityDir: b.dir, StateDir: b.state, Machine: m,
-		Adapters: []machine.Adapter{b.toy}, Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: "test", Log: logger(b.f.t),
-		Rediscover: 50 * time.Millisecond,
-	}
+	o := b.options()
 	for _, c := range change {
 		c(&o)
 	}
@@ -338,6 +333,15 @@ func (b *box) start(change ...func(*agent.Options)) {
 		})
 	}
 	b.f.t.Cleanup(b.stop)
+}
+
+func (b *box) options() agent.Options {
+	m := memmachine.New(memmachine.Options{Host: b.id.Name.ID, Hostname: "box"}).Ports()
+	return agent.Options{
+		Server: b.f.address, Identity: b.id, IdentityDir: b.dir, StateDir: b.state, Machine: m,
+		Adapters: []machine.Adapter{b.toy}, Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: "test", Log: logger(b.f.t),
+		Rediscover: 50 * time.Millisecond, Digest: 50 * time.Millisecond,
+	}
 }
 
 // subject is the toy of this box.

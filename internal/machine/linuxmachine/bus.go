@@ -180,6 +180,30 @@ func (l *link) greet(ctx context.Context) error {
 	}
 }
 
+// awaken waits until systemd answers on its private socket. A first message that
+// reaches it together with the end of the authentication stays in its buffer
+// until more comes (seen with systemd 252, which was just starting up): so
+// another is sent whenever there was no answer for a while.
+func (l *link) awaken(ctx context.Context) error {
+	const ping = "org.freedesktop.DBus.Peer.Ping"
+	answered := make(chan *dbus.Call, int(dialTimeout/pingEvery)+1)
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		l.conn.Object(systemdName, systemdPath).GoWithContext(ctx, ping, 0, answered)
+		select {
+		case call := <-answered:
+			return call.Err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// pingEvery is far above what systemd needs to answer.
+const pingEvery = 50 * time.Millisecond
+
 // call makes one method call and waits for its answer.
 func (l *link) call(ctx context.Context, path dbus.ObjectPath, method string, args ...any) *dbus.Call {
 	return l.conn.Object(systemdName, path).CallWithContext(ctx, method, 0, args...)

@@ -47,12 +47,12 @@ func (s *services) Units(ctx context.Context, patterns ...string) ([]machine.Uni
 	if err != nil {
 		return nil, fmt.Errorf("list units: %w", err)
 	}
+	s.whoStoppedAll(ctx, states)
 	out := make([]machine.Unit, 0, len(states))
 	for _, st := range states {
 		if st.unit.LoadState == "not-found" && st.unit.ActiveState == "inactive" {
 			continue // only something's wish for it is there
 		}
-		st.unit.StoppedBy = s.whoStopped(ctx, st)
 		out = append(out, st.unit)
 	}
 	return out, nil
@@ -71,9 +71,8 @@ func (s *services) Unit(ctx context.Context, name string) (machine.Unit, error) 
 	if err != nil {
 		return machine.Unit{}, fmt.Errorf("unit %s: %w", name, err)
 	}
-	u := states[0].unit
-	u.StoppedBy = s.whoStopped(ctx, states[0])
-	return u, nil
+	s.whoStoppedAll(ctx, states)
+	return states[0].unit, nil
 }
 
 // loadUnit returns the object of a unit, loaded from its file if need be.

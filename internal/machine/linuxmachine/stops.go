@@ -88,31 +88,77 @@ func (s *stops) recorded(unit, invocation string) (by string, ok bool) {
 	return by, ok
 }
 
-// whoStopped says who asked for the stop of a unit that does not run. Where no
-// Watch has seen it go down, the journal is asked, once for each invocation.
-func (s *services) whoStopped(ctx context.Context, st *unitState) string {
+// jobLines is how many of the newest job entries are read for several units at
+// once; a unit whose last job is older is asked for alone.
+const jobLines = 2000
+
+// whoStoppedAll sets StoppedBy of units. Where no Watch has seen a unit go down,
+// the journal is asked, once for each invocation.
+func (s *services) whoStoppedAll(ctx context.Context, states []*unitState) {
+	var open []*unitState
+	for _, st := range states {
+		by, known := s.knownStop(st)
+		st.unit.StoppedBy = by
+		if !known {
+			open = append(open, st)
+		}
+	}
+	if len(open) > 1 {
+		open = s.fromJournal(ctx, open, jobLines)
+	}
+	for _, st := range open {
+		if left := s.fromJournal(ctx, []*unitState{st}, 1); len(left) > 0 && ctx.Err() == nil {
+			s.stops.record(st.unit.Name, st.unit.InvocationID, machine.ByUnknown)
+		}
+	}
+}
+
+// knownStop answers without the journal, where that can be.
+func (s *services) knownStop(st *unitState) (by string, known bool) {
 	u := st.unit
 	// A one-shot service ends by itself. A unit without an invocation never ran
 	// while it was loaded; enabled units stay loaded.
 	if up(u) || u.InvocationID == "" || st.kind == "oneshot" || !strings.HasSuffix(u.Name, ".service") {
-		return ""
+		return "", true
 	}
-	if by, ok := s.stops.recorded(u.Name, u.InvocationID); ok {
-		return by
+	switch u.Job { // still under way: the journal has not heard of it yet
+	case "":
+		return s.stops.recorded(u.Name, u.InvocationID)
+	case "stop":
+		return s.stops.asked(u.Name, u.InvocationID), true
 	}
-	by := machine.ByUnknown
-	// systemd logs each job's end with its type. The last one decides.
-	entries, err := s.journal(ctx, 1, "JOB_TYPE,INVOCATION_ID",
-		"_PID=1", "UNIT="+u.Name, "JOB_TYPE=stop", "JOB_TYPE=start", "JOB_TYPE=restart")
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return machine.ByUnknown // another time
-	case err != nil || len(entries) == 0:
-	case entries[0]["JOB_TYPE"] == "stop":
-		by = s.stops.asked(u.Name, u.InvocationID)
-	default:
-		by = ""
+	return "", true
+}
+
+// fromJournal finds the last job of each unit: systemd logs each job's end with
+// its type, before the job is gone. It returns those that it did not find, with
+// StoppedBy unknown.
+func (s *services) fromJournal(ctx context.Context, states []*unitState, lines int) (left []*unitState) {
+	match := []string{"_PID=1", "JOB_TYPE=stop", "JOB_TYPE=start", "JOB_TYPE=restart"}
+	for _, st := range states {
+		match = append(match, "UNIT="+st.unit.Name)
 	}
-	s.stops.record(u.Name, u.InvocationID, by)
-	return by
+	last := map[string]string{}
+	entries, err := s.journal(ctx, lines, "JOB_TYPE,UNIT", match...)
+	if err == nil {
+		for _, e := range entries {
+			last[e["UNIT"]] = e["JOB_TYPE"]
+		}
+	}
+	for _, st := range states {
+		u := &st.unit
+		job, found := last[u.Name]
+		switch {
+		case !found:
+			u.StoppedBy = machine.ByUnknown
+			left = append(left, st)
+			continue
+		case job == "stop":
+			u.StoppedBy = s.stops.asked(u.Name, u.InvocationID)
+		default:
+			u.StoppedBy = ""
+		}
+		s.stops.record(u.Name, u.InvocationID, u.StoppedBy)
+	}
+	return left
 }

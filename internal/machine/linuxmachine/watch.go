@@ -59,7 +59,7 @@ type watch struct {
 // watchedUnit is a unit with what was told of it.
 type watchedUnit struct {
 	*unitState
-	told      machine.Unit
+	told      machine.Unit // what was emitted last
 	everTold  bool
 	job       uint32       // the last job seen
 	jobKind   string       // "" where it was over before it could be asked
@@ -133,9 +133,16 @@ func (w *watch) readAgain(ctx context.Context) error {
 		return err
 	}
 	seen := map[dbus.ObjectPath]bool{}
+	var fresh []*unitState
 	for _, st := range states {
 		seen[st.path] = true
-		w.renew(ctx, st)
+		if w.units[st.path] == nil {
+			fresh = append(fresh, st)
+		}
+	}
+	w.s.whoStoppedAll(ctx, fresh)
+	for _, st := range states {
+		w.renew(st)
 	}
 	var unseen []dbus.ObjectPath
 	for path := range w.units {
@@ -146,7 +153,7 @@ func (w *watch) readAgain(ctx context.Context) error {
 	slices.Sort(unseen)
 	states, err = w.s.read(ctx, w.l, unseen) // loads them for a moment, if they still exist
 	for _, st := range states {
-		w.renew(ctx, st)
+		w.renew(st)
 		if st.unit.LoadState == "not-found" {
 			delete(w.units, st.path)
 		}
@@ -154,18 +161,33 @@ func (w *watch) readAgain(ctx context.Context) error {
 	return err
 }
 
-// renew takes over a unit that was read, new or known.
-func (w *watch) renew(ctx context.Context, st *unitState) {
+// renew takes over a unit that was read. Of a known one only what its files say:
+// how it does is told by signals, all of them and in order, and a state that was
+// read would hide what led to it.
+func (w *watch) renew(st *unitState) {
 	wu := w.units[st.path]
 	if wu == nil {
-		wu = &watchedUnit{}
-		w.units[st.path] = wu
+		w.adopt(st)
+		return
 	}
-	wu.unitState, wu.held = st, false
-	if st.jobID != 0 && st.jobID != wu.job {
-		wu.job, wu.jobKind, wu.jobFromUp = st.jobID, st.unit.Job, up(st.unit)
+	known, u := &wu.unit, st.unit
+	known.LoadState, known.UnitFileState, known.FragmentPath = u.LoadState, u.UnitFileState, u.FragmentPath
+	known.Restart, known.NeedsDaemonReload = u.Restart, u.NeedsDaemonReload
+	known.Wants, known.WantedBy, wu.needs, wu.needed = u.Wants, u.WantedBy, st.needs, st.needed
+	if !wu.held {
+		w.tell(wu)
 	}
-	st.unit.StoppedBy = w.s.whoStopped(ctx, st)
+}
+
+// adopt begins to follow a unit, or follows one again that had been forgotten,
+// from the state that was read, StoppedBy set.
+func (w *watch) adopt(st *unitState) {
+	wu := &watchedUnit{unitState: st}
+	if old := w.units[st.path]; old != nil {
+		wu.told, wu.everTold = old.told, true
+	}
+	w.units[st.path] = wu
+	wu.job, wu.jobKind, wu.jobFromUp = st.jobID, st.unit.Job, up(st.unit)
 	w.tell(wu)
 }
 

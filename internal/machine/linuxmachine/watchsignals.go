@@ -51,7 +51,8 @@ func (w *watch) appeared(ctx context.Context, name string, path dbus.ObjectPath)
 	if err != nil {
 		return fmt.Errorf("unit %s: %w", name, err)
 	}
-	w.renew(ctx, states[0])
+	w.s.whoStoppedAll(ctx, states)
+	w.adopt(states[0])
 	return nil
 }
 

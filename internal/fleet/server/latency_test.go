@@ -1,0 +1,74 @@
+package server_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"fettle/internal/fettle"
+	"fettle/internal/fleet/server"
+	"fettle/internal/judge/incident"
+)
+
+// reflex answers every raised condition with a dispatch, at once: what is left
+// between a watcher's word and Apply is the way there and back.
+type reflex struct {
+	*brain
+	raised chan time.Time
+}
+
+func (r *reflex) Feed(in incident.Input) {
+	for _, c := range in.Conditions {
+		if c.State == fettle.Yes {
+			r.raised <- time.Now()
+		}
+	}
+}
+
+// BenchmarkToldToApply measures our own part of the way from a fact told on a
+// machine to the action called there: agent, judge of the host, mutual TLS, server,
+// and back through the executor with its intent synced to disk. The loop's decision
+// is not in it.
+func BenchmarkToldToApply(b *testing.B) {
+	f := newFleet(b)
+	box := f.box("one")
+	box.seen(0, "the first look", true)
+	f.stop()
+	r := &reflex{brain: f.brain, raised: make(chan time.Time, 1)}
+	s, err := server.New(f.options)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f.run(s, r, f.address)
+	for {
+		if _, ok := s.Incarnation(box.host); ok {
+			break
+		}
+	}
+	var there, all []time.Duration
+	for i := 0; b.Loop(); i++ {
+		d := box.dispatch("k"+time.Duration(i).String(), f.token(5))
+		began := time.Now()
+		box.toy.setUp(false)
+		at := <-r.raised
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Do(context.Background(), d)
+			done <- err
+		}()
+		<-box.toy.applied
+		all = append(all, time.Since(began))
+		there = append(there, at.Sub(began))
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+	report := func(name string, list []time.Duration) {
+		slices.Sort(list)
+		b.ReportMetric(float64(list[len(list)/2].Microseconds()), name+"-p50-us")
+		b.ReportMetric(float64(list[len(list)*99/100].Microseconds()), name+"-p99-us")
+	}
+	report("told-to-server", there)
+	report("told-to-apply", all)
+}
