@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/fettle"
@@ -16,7 +17,7 @@ import (
 )
 
 func catalogues() []fettle.Catalogue {
-	return []fettle.Catalogue{systemd.Catalogue(), filesystem.Catalogue()}
+	return []fettle.Catalogue{etcd.Catalogue(), systemd.Catalogue(), filesystem.Catalogue()}
 }
 
 func mind(policy fettle.Policy) (*incident.Mind, error) {

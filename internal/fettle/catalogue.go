@@ -129,6 +129,7 @@ const (
 	QuorumPromote QuorumEffect = "promote"     // a learner becomes a voter
 	QuorumLead    QuorumEffect = "lead"        // On becomes the leader
 	QuorumYield   QuorumEffect = "yield"       // On is no longer the leader
+	QuorumOnly    QuorumEffect = "only"        // the group is made anew with On as its only voter
 )
 
 // FaultSpec describes a fault that can be injected.

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/fettle"
@@ -128,7 +129,7 @@ func (p *pretend) applied() int {
 func newMind(t *testing.T, policy fettle.Policy) *incident.Mind {
 	t.Helper()
 	m, err := incident.New(incident.Options{
-		Catalogues: []fettle.Catalogue{systemd.Catalogue(), filesystem.Catalogue()}, Policy: policy,
+		Catalogues: []fettle.Catalogue{etcd.Catalogue(), filesystem.Catalogue(), systemd.Catalogue()}, Policy: policy,
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 			return runbook.Load(runbooks.FS(), env, cats)
 		},

@@ -156,6 +156,9 @@ func (j *Journal) commit(b *batch) error {
 	if err := j.file.Sync(); err != nil {
 		return j.fail("sync", err)
 	}
+	if j.opts.OnDurable != nil {
+		j.opts.OnDurable(Seq(j.tree.size), len(leaves))
+	}
 
 	j.mu.Lock()
 	for _, l := range leaves {

@@ -30,6 +30,10 @@ type Options struct {
 	Reserve  int64 // bytes kept ahead of use; 0: DefaultReserve, less than MinReserve: that
 	Clock    Clock // nil: the system's wall clock
 	ReadOnly bool  // take no lock, change nothing, and read also a damaged file up to the damage
+	// OnDurable is called with the records of each commit once they are durable,
+	// before anybody is told so, one call at a time. Crash tests end the process in
+	// it. nil: nobody is told.
+	OnDurable func(first Seq, records int)
 }
 
 // Opened says what Open found.

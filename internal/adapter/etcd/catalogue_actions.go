@@ -125,7 +125,8 @@ func maintenanceActions() []fettle.ActionSpec {
 			Name: "etcd.restore", Version: 1, Target: KindCluster, Params: []fettle.ParamSpec{required(text("survivor", "the subject of the member whose data the cluster goes on with; it runs on the acting host"))},
 			Outputs: []fettle.ParamSpec{text("path", "where the survivor's data was set aside"), text("snapshot", "the file that the cluster was made anew from"), number("revision", "that the cluster goes on with")},
 			Risk:    fettle.HighRisk, Scope: fettle.HostScope, Takes: []fettle.Taking{fettle.TakesCapacity, fettle.TakesData, fettle.TakesHistory}, Timeout: 15 * time.Minute, Needs: needsService + "; " + needsFiles,
-			NoUndo: "the cluster is a new one with a new identity from then on; the old data stays set aside",
+			Effects: []fettle.EffectSpec{{On: "with.survivor", Quorum: fettle.QuorumOnly}},
+			NoUndo:  "the cluster is a new one with a new identity from then on; the old data stays set aside",
 			Doc: "Makes a new cluster of one from a snapshot of the survivor taken now. Writes that only the lost members had are gone. The others are then replaced one by one. " +
 				"Needs etcdutl, or etcdctl 3.4, on the host.",
 		},

@@ -126,7 +126,10 @@ func clusterConditions() []fettle.ConditionSpec {
 		{
 			Code: MajorityLost, Title: "most members have lost their data", Kind: KindCluster, Layer: fettle.Data,
 			Severity: fettle.Critical, Scope: fettle.ClusterScope, Probe: clusterProbe,
-			Raise:  `self.voters > 0 && size(parts.filter(p, has(p.log_lost) && p.log_lost)) >= self.voters / 2 + 1`,
+			Raise: `self.voters > 0 && size(parts.filter(p, has(p.log_lost) && p.log_lost)) >= self.voters / 2 + 1`,
+			// That nobody can look any more whether the logs are lost clears nothing:
+			// only a cluster that works again does.
+			Clear:  `self.has_leader && self.serving >= self.voters / 2 + 1`,
 			Expiry: time.Minute,
 			Doc: "Of so many voters the log is known to be gone or damaged that the rest is no majority and can never be one again. What the lost ones had acknowledged and the rest has not is gone. " +
 				"By hand: look at DATA_DIR/member/wal of each member.",

@@ -71,8 +71,12 @@ func TestUsage(t *testing.T) {
 			want:    fettle.Facts{"inodes_free": int64(0), "inodes_used_permille": int64(1000), "write_error": "ENOSPC"},
 		},
 		"read-only after an error": {
-			prepare: func(h *host) { h.change(func(f *memmachine.Filesystem) { f.Mount.Options = []string{"ro"} }) },
+			prepare: func(h *host) { h.change(func(f *memmachine.Filesystem) { f.Mount.SuperOptions = []string{"ro"} }) },
 			want:    fettle.Facts{"read_only": true, "write_error": "EROFS"},
+		},
+		"shown read-only at one place": {
+			prepare: func(h *host) { h.change(func(f *memmachine.Filesystem) { f.Mount.Options = []string{"ro"} }) },
+			want:    fettle.Facts{"read_only": false, "write_error": ""},
 		},
 		"emergency_ro, still showing rw": {
 			prepare: func(h *host) {
@@ -83,7 +87,7 @@ func TestUsage(t *testing.T) {
 		"read-only as fstab wants it": {
 			prepare: func(h *host) {
 				h.Put("/etc/fstab", []byte("/dev/vdb /var ext4 ro 0 0\n"), 0o644)
-				h.change(func(f *memmachine.Filesystem) { f.Mount.Options = []string{"ro"} })
+				h.change(func(f *memmachine.Filesystem) { f.Mount.SuperOptions = []string{"ro"} })
 			},
 			want: fettle.Facts{"read_only": false},
 		},

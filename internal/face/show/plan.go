@@ -26,7 +26,11 @@ func (p *Printer) Plan(plan fettle.Plan) {
 			p.Text("       ", "only if "+s.When)
 		}
 		if s.Expect != "" {
-			p.Text("       ", fmt.Sprintf("then expects %s within %s, held for %s", s.Expect, Took(s.Within), Took(s.Hold)))
+			held := ""
+			if s.Hold > 0 {
+				held = ", held for " + Took(s.Hold)
+			}
+			p.Text("       ", fmt.Sprintf("then expects %s within %s%s", s.Expect, Took(s.Within), held))
 		}
 	}
 }

@@ -46,6 +46,9 @@ type Options struct {
 	// Rediscover is how often adapters look for what is new on the machine. 0: a
 	// minute.
 	Rediscover time.Duration
+	// OnDurable is told of what stands in this agent's journal, as
+	// journal.Options.OnDurable is. nil: nobody is told.
+	OnDurable func(first journal.Seq, records int)
 }
 
 // Agent runs on one machine. Use it once.
@@ -110,7 +113,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(a.o.StateDir, 0o700); err != nil {
 		return fmt.Errorf("agent: state folder: %w", err)
 	}
-	j, err := journal.Open(ctx, filepath.Join(a.o.StateDir, "journal"), journal.Options{Clock: a.o.Machine.Clock})
+	j, err := journal.Open(ctx, filepath.Join(a.o.StateDir, "journal"), journal.Options{Clock: a.o.Machine.Clock, OnDurable: a.o.OnDurable})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}

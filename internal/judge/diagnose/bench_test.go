@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"math/rand/v2"
 	"syscall"
 	"testing"
 	"time"
@@ -120,6 +121,56 @@ func BenchmarkUpdateBigSwitch(b *testing.B) {
 func BenchmarkUpdateSwitchItself(b *testing.B) {
 	f := bigSwitchFleet(true)
 	benchFlips(b, f, f.raised[:1])
+}
+
+// BenchmarkUpdateEdges lets a unit come and go on a host of the big switch.
+func BenchmarkUpdateEdges(b *testing.B) {
+	f := bigSwitchFleet(true)
+	d := mustNew(b, f.catalogue)
+	d.Load(f.w, epoch)
+	s := fettle.NewSubject(fettle.KindUnit, "h0001", "new.scope")
+	o := fettle.Observation{
+		Subject: s, Host: "host:h0001", Probe: "f.unit", Asked: epoch,
+		Edges: []fettle.Edge{{From: s, Rel: fettle.RunsOn, To: "host:h0001"}, {From: s, Rel: fettle.PartOf, To: "service:service1"}},
+	}
+	cpu(b, func() {
+		for b.Loop() {
+			o.Gone = false
+			f.w.Observe(o)
+			d.Update(f.w, epoch, s)
+			o.Gone = true
+			f.w.Observe(o)
+			d.Update(f.w, epoch, s)
+		}
+	})
+}
+
+// BenchmarkKnot searches among eighty shared causes that overlap at random, as
+// far as the default weights let it.
+func BenchmarkKnot(b *testing.B) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	p := &problem{own: make([]int32, 300)}
+	for i := range p.own {
+		p.own[i] = int32(i)
+		p.cost, p.count, p.covers = append(p.cost, 10+rng.IntN(7)), append(p.count, 1), append(p.covers, []int32{int32(i)})
+	}
+	for range 80 {
+		var covers []int32
+		for i := range p.own {
+			if rng.IntN(30) == 0 {
+				covers = append(covers, int32(i))
+			}
+		}
+		p.cost, p.count, p.covers = append(p.cost, 25+rng.IntN(20)), append(p.count, 1), append(p.covers, covers)
+	}
+	w := DefaultWeights()
+	var a answer
+	cpu(b, func() {
+		for b.Loop() {
+			a = solve(p, w.Margin, w.Alternatives+1, w.Work)
+		}
+	})
+	b.ReportMetric(float64(a.choices[0].cost-a.least), "gap")
 }
 
 // bigSwitchFleet is the fleet with nothing wrong but its biggest switch.

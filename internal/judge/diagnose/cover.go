@@ -48,13 +48,17 @@ type answer struct {
 // out keeps all choices within the margin, so it finds the others too.
 type solver struct {
 	*problem
-	margin int
-	keep   int // how many choices are kept
-	work   int // elementary steps left
+	margin    int
+	keep      int       // how many choices are kept
+	work      int       // elementary steps left
+	coveredBy [][]int32 // by thing: the sets that cover it
 	// By thing, for the part of the problem in hand.
 	alive []bool
 	sole  []int32 // the one set besides its own that covers it; none, or several
 	value []int   // by set: what the things alive that it covers cost by themselves
+	isIn  []bool  // by set: it is in that part of the problem
+	share []int   // by thing, scratch
+	left  []int   // by set, scratch
 }
 
 const several = int32(-2)
@@ -63,6 +67,7 @@ func solve(p *problem, margin, keep, work int) answer {
 	s := &solver{
 		problem: p, margin: margin, keep: keep, work: work,
 		alive: make([]bool, len(p.own)), sole: make([]int32, len(p.own)), value: make([]int, len(p.cost)),
+		isIn: make([]bool, len(p.cost)), share: make([]int, len(p.own)), left: make([]int, len(p.cost)),
 	}
 	sets, things := make([]int32, len(p.cost)), make([]int32, len(p.own))
 	for i := range sets {
@@ -70,6 +75,12 @@ func solve(p *problem, margin, keep, work int) answer {
 	}
 	for i := range things {
 		things[i] = int32(i)
+	}
+	s.coveredBy = make([][]int32, len(things))
+	for i, covers := range p.covers {
+		for _, t := range covers {
+			s.coveredBy[t] = append(s.coveredBy[t], int32(i))
+		}
 	}
 	quick := s.greedy(sets, things)
 	s.measure(sets, things)
@@ -99,8 +110,11 @@ func (s *solver) measure(sets, things []int32) {
 	for _, t := range things {
 		s.alive[t], s.sole[t] = true, none
 	}
+	for i := range s.isIn {
+		s.isIn[i] = false
+	}
 	for _, i := range sets {
-		s.value[i] = 0
+		s.value[i], s.isIn[i] = 0, true
 		for _, t := range s.covers[i] {
 			if s.alive[t] {
 				s.value[i] += s.cost[s.own[t]]
@@ -108,7 +122,7 @@ func (s *solver) measure(sets, things []int32) {
 		}
 		s.work -= len(s.covers[i]) + 1
 	}
-	s.work -= len(s.alive)
+	s.work -= len(s.alive) + len(s.isIn)
 }
 
 // reduce takes what is certain out of the problem: sets that no choice within
@@ -222,11 +236,16 @@ func (s *solver) within(i, j int32) bool {
 	return true
 }
 
-// bound is a price that no choice is below: every thing pays an equal share of
-// the set that is cheapest for it.
+// bound is a price that no choice is below. Every thing pays an equal share of
+// the set in which that is least; then, one after the other, as much more as is
+// left of the price of every set that covers it. Together they pay for no set
+// more than it costs, so for no choice either (linear programming duality).
 func (s *solver) bound(sets, things []int32) int {
 	const parts = 1024
-	share := make([]int, len(s.own))
+	share, left := s.share, s.left
+	for _, t := range things {
+		share[t] = -1
+	}
 	for _, i := range sets {
 		n := 0
 		for _, t := range s.covers[i] {
@@ -234,18 +253,35 @@ func (s *solver) bound(sets, things []int32) int {
 				n++
 			}
 		}
-		if n == 0 {
-			continue
-		}
+		left[i] = s.cost[i] * parts
 		for _, t := range s.covers[i] {
-			if p := s.cost[i] * parts / n; share[t] == 0 || p < share[t] {
+			if p := left[i] / max(n, 1); s.alive[t] && (share[t] < 0 || p < share[t]) {
 				share[t] = p
 			}
 		}
+		s.work -= 2 * len(s.covers[i])
 	}
 	total := 0
+	for _, i := range sets {
+		for _, t := range s.covers[i] {
+			if s.alive[t] {
+				left[i] -= share[t]
+			}
+		}
+	}
 	for _, t := range things {
-		total += share[t]
+		more := -1
+		for _, i := range s.coveredBy[t] {
+			if s.isIn[i] && (more < 0 || left[i] < more) {
+				more = left[i]
+			}
+		}
+		more = max(more, 0)
+		for _, i := range s.coveredBy[t] {
+			left[i] -= more
+		}
+		total += share[t] + more
+		s.work -= 2 * len(s.coveredBy[t])
 	}
 	return (total + parts - 1) / parts
 }
@@ -401,31 +437,39 @@ func (s *solver) split(sets, things []int32) []part {
 	return parts
 }
 
-// greedy takes what saves most, again and again.
+// greedy takes the set that saves most, again and again, and what no set saves
+// anything on by itself.
 func (s *solver) greedy(sets, things []int32) choice {
 	s.measure(sets, things)
-	open := len(things)
 	c := choice{}
-	for open > 0 {
-		best, gain := none, 0
-		for _, i := range sets {
-			if g := s.value[i] - s.cost[i]; s.value[i] > 0 && (best == none || g > gain) {
-				best, gain = i, g
-			}
-		}
-		c = s.with(c, best)
-		for _, t := range s.covers[best] {
-			if !s.alive[t] {
-				continue
-			}
-			s.alive[t] = false
-			open--
-			for _, i := range sets {
-				if _, covers := slices.BinarySearch(s.covers[i], t); covers {
+	take := func(set int32) {
+		c.cost, c.count, c.sets = c.cost+s.cost[set], c.count+s.count[set], append(c.sets, set)
+		for _, t := range s.covers[set] {
+			if s.alive[t] {
+				s.alive[t] = false
+				for _, i := range s.coveredBy[t] {
 					s.value[i] -= s.cost[s.own[t]]
 				}
 			}
 		}
 	}
+	for {
+		best, gain := none, 0
+		for _, i := range sets {
+			if g := s.value[i] - s.cost[i]; g > gain {
+				best, gain = i, g
+			}
+		}
+		if best == none {
+			break
+		}
+		take(best)
+	}
+	for _, t := range things {
+		if s.alive[t] {
+			take(s.own[t])
+		}
+	}
+	slices.Sort(c.sets)
 	return c
 }

@@ -58,7 +58,6 @@ func (d *Diagnoser) judgeSupposed() {
 			c = &d.cands[i]
 		}
 		if viable || c.viable {
-			d.disturb(c.group)
 			for _, w := range c.explains {
 				if r := d.candOf(w); r.element != none {
 					d.disturbClump(r.clump)

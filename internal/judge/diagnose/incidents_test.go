@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "write what comes out into the files of 
 //	raised CODE SUBJECT clear=5s seen=8s by=HOST,HOST
 //	clear CODE SUBJECT clear=40s by=HOST
 //	unknown CODE SUBJECT [clear=5s] [by=HOST]
-//	sees HOST SUBJECT ok|unreachable
+//	sees HOST SUBJECT ok|unreachable|timed-out|permission-denied
 //	want
 //	...
 //
@@ -80,7 +80,7 @@ func parseIncident(text string) (*incident, error) {
 		case plain[0] == "sees" && len(plain) == 4:
 			o := fettle.Observation{Subject: fettle.Subject(plain[2]), Host: fettle.Subject(plain[1]), Probe: "x.sight", Asked: epoch}
 			if plain[3] != "ok" {
-				o.Reason = fettle.Reason(plain[3])
+				o.Reason = fettle.Reason(strings.ReplaceAll(plain[3], "-", " "))
 			}
 			sights[o.Subject] = append(sights[o.Subject], o)
 		case len(plain) == 3:

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -58,7 +59,11 @@ func TestIncrementalEqualsScratch(t *testing.T) {
 					w.SetCondition(drawCondition(t, pick(t, specs, "code"), s))
 				}
 			}
-			take(d.Update(w, at(60+step), changed...))
+			if number(t, 0, 5, "load") == 0 {
+				take(d.Load(w, at(60+step)))
+			} else {
+				take(d.Update(w, at(60+step), changed...))
+			}
 			checkAgainstScratch(t, d, cats, weights, w, told)
 		}
 	})
@@ -89,6 +94,38 @@ func checkAgainstScratch(t *rapid.T, d *Diagnoser, cats []fettle.Catalogue, weig
 		}
 	}
 	checkInside(t, d)
+}
+
+// TestForgets: subjects that come and go leave nothing behind.
+func TestForgets(t *testing.T) {
+	f := bigSwitchFleet(true)
+	d := mustNew(t, f.catalogue)
+	d.Load(f.w, epoch)
+	before := printGroups(d.Groups())
+	subjects, nodes, cands := len(d.subjects), len(d.nodes), len(d.cands)
+	for i := range 2000 {
+		s := fettle.NewSubject(fettle.KindUnit, "h0001", fmt.Sprintf("run-%d.scope", i))
+		o := fettle.Observation{
+			Subject: s, Host: "host:h0001", Probe: "f.unit", Asked: at(i),
+			Edges: []fettle.Edge{{From: s, Rel: fettle.RunsOn, To: "host:h0001"}, {From: s, Rel: fettle.PartOf, To: "service:service1"}},
+		}
+		k := fettle.ConditionKey{Code: "f.unit_failed", Subject: s}
+		f.w.Observe(o)
+		f.w.SetCondition(fettle.Condition{ConditionKey: k, State: fettle.Yes, FirstSeen: at(i)})
+		if got := d.Update(f.w, at(i), s); len(got) != 1 || !slices.Contains(got[0].Members, k) {
+			t.Fatalf("Update returned:\n%s", printGroups(got))
+		}
+		o.Gone, o.Edges = true, nil
+		f.w.DropCondition(k)
+		f.w.Observe(o)
+		d.Update(f.w, at(i), s)
+	}
+	if got := printGroups(d.Groups()); got != before {
+		t.Errorf("the diagnosis is another:\n%s", got)
+	}
+	if s, n, c := len(d.subjects)-subjects, len(d.nodes)-nodes, len(d.cands)-cands; s > 2 || n > 10 || c > 10 {
+		t.Errorf("after 2000 units came and went there is room for %d subjects, %d conditions and %d candidates more", s, n, c)
+	}
 }
 
 // checkInside checks what must hold between the parts of a Diagnoser.

@@ -90,8 +90,9 @@ func DefaultWeights() Weights {
 		// more than half, blindness is the simpler explanation.
 		DoubtLeast: 5, DoubtPermille: 500,
 
-		// About half a millisecond. Ten overlapping causes need some thousands.
-		Work: 200_000,
+		// About half a millisecond, so that one change stays under one. Ten
+		// overlapping causes need some thousands.
+		Work: 100_000,
 
 		// More than a person compares, and more than are asked for at once.
 		Alternatives: 8, Looks: 24,

@@ -149,7 +149,7 @@ func budget(q Question) fettle.Verdict {
 		if c.Of == "" || c.Member == "" {
 			return refuse("a claim on nothing: an empty selector matches nothing", "", "name what is claimed in the runbook")
 		}
-		if q.Ill(c.Member) {
+		if q.Ill(c.Member) || lostGroup(q, c) {
 			continue // already lost: it spends the rate, not availability
 		}
 		for _, b := range q.Policy.Budgets {
@@ -162,6 +162,13 @@ func budget(q Question) fettle.Verdict {
 		}
 	}
 	return allow("within every budget")
+}
+
+// lostGroup reports whether a claim is for a vote in a group that is known to
+// have no quorum: there is nothing left that the step could take.
+func lostGroup(q Question, c fettle.Claim) bool {
+	g, ok := q.View.Quorum(c.Of, q.Now.Add(-q.Step.Fresh))
+	return ok && c.What == fettle.TakesVotes && g.ServingVotes() < g.Majority()
 }
 
 func spend(q Question, b fettle.Budget, c fettle.Claim) fettle.Verdict {

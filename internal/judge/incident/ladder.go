@@ -124,7 +124,7 @@ func (m *Mind) propose(r *Record, cond fettle.Condition) {
 		return
 	}
 	if r.Plan == nil || r.Plan.Hash != p.Hash {
-		m.tell(r, fettle.Event{Kind: fettle.EvPlanned, Text: fmt.Sprintf("runbook %s, rung %s: %d steps, risk %s", p.Runbook, p.Rung, len(p.Steps), p.Risk)})
+		m.tell(r, fettle.Event{Kind: fettle.EvPlanned, Text: fmt.Sprintf("runbook %s, rung %s, %s, risk %s", p.Runbook, p.Rung, counted(len(p.Steps), "step"), p.Risk)})
 	}
 	r.Plan = &p
 	r.Progress.Step, r.Progress.Done = 0, nil
@@ -279,4 +279,12 @@ func (m *Mind) cleared(r *Record) {
 	took := m.now.Sub(r.Opened)
 	m.tell(r, fettle.Event{Kind: fettle.EvResolved, Text: text, Took: took})
 	m.end(r, fettle.Resolved, text)
+}
+
+// counted writes a number with its noun.
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -29,6 +29,7 @@ var noTime time.Time
 //	promote      has a vote; all else stays
 //	lead         leads, and nobody else
 //	yield        leads no more; who does is not known
+//	only         is the whole group, serves and leads; its identity is not known
 func change(g fettle.QuorumGroup, effect fettle.QuorumEffect, on fettle.Subject) (next fettle.QuorumGroup, yields bool, err error) {
 	next = g.Clone()
 	i := slices.IndexFunc(next.Members, func(m fettle.QuorumMember) bool { return m.Subject == on })
@@ -77,6 +78,8 @@ func change(g fettle.QuorumGroup, effect fettle.QuorumEffect, on fettle.Subject)
 	case fettle.QuorumYield:
 		m.Leader = false
 		return next, true, nil
+	case fettle.QuorumOnly:
+		next.Members = []fettle.QuorumMember{{Subject: on, Voter: true, Serving: fettle.Yes, Leader: true}}
 	default:
 		return next, false, fmt.Errorf("unknown effect %q", effect)
 	}

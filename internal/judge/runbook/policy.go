@@ -13,6 +13,8 @@ type policyShape struct {
 	Autonomy []ruleShape   `yaml:"autonomy" jsonschema_description:"How far rungs may go by themselves. The last rule that matches decides; without one a rung is judged by what it takes away."`
 	Budgets  []budgetShape `yaml:"budgets" jsonschema_description:"How much of a pool may be ill or claimed at once. All numbers hold together."`
 	Rate     *rateShape    `yaml:"rate" jsonschema_description:"How often a subject, and the fleet, is acted upon."`
+
+	Disposable []yamlfile.Text `yaml:"disposable" jsonschema_description:"Classes of things that may be let go without being kept. Left out: package-cache, journal-past-limit and rotated-logs; [] is none."`
 }
 
 func (policyShape) Noun() string { return "a policy" }
@@ -98,6 +100,12 @@ func (s policyShape) policy(r *yamlfile.Report) fettle.Policy {
 			Kind: fettle.Kind(b.Kind.Value), Pool: fettle.Path(b.Pool.Value), MaxNumber: b.MaxNumber.Value,
 			MaxPermille: b.MaxPermille.Value, Floor: b.Floor.Value, MinStay: b.MinStay.Value,
 		})
+	}
+	if s.Disposable != nil {
+		p.Disposable = []string{} // none is not the default
+	}
+	for _, class := range s.Disposable {
+		p.Disposable = append(p.Disposable, class.Value)
 	}
 	if s.Rate != nil {
 		p.Rate = fettle.Rate{PerSubject: s.Rate.PerSubject.Value, PerFleet: s.Rate.PerFleet.Value, Window: s.Rate.Window.Value}

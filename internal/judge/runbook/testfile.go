@@ -148,6 +148,7 @@ func (c *testChecker) arrival(o seenShape) Arrival {
 			member := fettle.QuorumMember{Subject: c.subject(m.Subject), ID: m.ID.Value, Voter: !m.Voter.Set() || m.Voter.Value, Leader: m.Leader.Value}
 			// An unknown answer has been reported and becomes Unknown.
 			_ = member.Serving.UnmarshalText([]byte(m.Serving.Value))
+			_ = member.LogLost.UnmarshalText([]byte(m.LogLost.Value))
 			g.Members = append(g.Members, member)
 		}
 		slices.SortFunc(g.Members, func(a, b fettle.QuorumMember) int { return cmp.Compare(a.Subject, b.Subject) })

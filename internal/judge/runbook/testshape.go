@@ -54,6 +54,7 @@ type memberShape struct {
 	Voter   yamlfile.Bool `yaml:"voter" jsonschema_description:"Left out: true."`
 	Serving yamlfile.Text `yaml:"serving" jsonschema:"required,enum=yes,enum=no,enum=unknown"`
 	Leader  yamlfile.Bool `yaml:"leader"`
+	LogLost yamlfile.Text `yaml:"log_lost" jsonschema:"enum=yes,enum=no,enum=unknown" jsonschema_description:"Whether its log is gone. Left out: unknown."`
 }
 
 func (memberShape) Noun() string { return "a member" }

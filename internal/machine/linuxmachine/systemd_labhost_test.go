@@ -348,9 +348,14 @@ func TestLatency(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	told := make(chan time.Time, 1)
 	ended := make(chan error, 1)
+	ready := make(chan bool, 1)
 	go func() {
 		last := ""
 		ended <- s.Watch(ctx, func(u machine.Unit) {
+			select {
+			case ready <- true:
+			default:
+			}
 			// Once for each invocation: the queued start job is told of, too.
 			if u.Name == name && u.ActiveState == "failed" && u.InvocationID != last {
 				last = u.InvocationID
@@ -358,6 +363,7 @@ func TestLatency(t *testing.T) {
 			}
 		}, "*.service")
 	}()
+	<-ready
 	var toldAfter, issuedAfter, runningAfter []time.Duration
 	for range 50 {
 		if r, err := s.Start(ctx, name); err != nil || r.Result != "done" {
@@ -371,7 +377,13 @@ func TestLatency(t *testing.T) {
 		if err := syscall.Kill(u.MainPID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		at := <-told
+		var at time.Time
+		select {
+		case at = <-told:
+		case <-time.After(time.Minute):
+			now, err := s.Unit(ctx, name)
+			t.Fatalf("not told of the end of %d (%s); it is %+v, %v", u.MainPID, u.InvocationID, now, err)
+		}
 		r, err := s.Start(ctx, name)
 		if err != nil {
 			t.Fatal(err)

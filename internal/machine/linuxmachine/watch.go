@@ -193,11 +193,17 @@ func (w *watch) adopt(st *unitState) {
 
 // tell emits a unit if it is another than was told last.
 func (w *watch) tell(wu *watchedUnit) {
-	if wu.everTold && reflect.DeepEqual(wu.told, wu.unit) {
+	if wu.everTold && (reflect.DeepEqual(wu.told, wu.unit) || wu.halfway()) {
 		return
 	}
 	wu.told, wu.everTold = wu.unit, true
 	u := wu.unit
 	u.Wants, u.WantedBy = slices.Clone(u.Wants), slices.Clone(u.WantedBy)
 	w.emit(u)
+}
+
+// halfway reports a unit that has begun a new invocation and still shows the
+// state of the one before: systemd tells what it has before each change of state.
+func (wu *watchedUnit) halfway() bool {
+	return !up(wu.unit) && wu.unit.InvocationID != wu.told.InvocationID && wu.unit.StateChanged.Equal(wu.told.StateChanged)
 }

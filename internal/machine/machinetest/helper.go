@@ -30,7 +30,7 @@ func Helper() {
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 	case "neverready":
-		select {}
+		forever()
 	case "exit3", "exit0":
 		os.Exit(map[string]int{"exit3": 3, "exit0": 0}[mode])
 	default:
@@ -39,9 +39,17 @@ func Helper() {
 	}
 	fmt.Println(os.Args[2], "began")
 	sayReady()
+	forever()
+}
+
+// forever waits to be killed. A goroutine that listens for signals keeps the
+// runtime from calling that a deadlock.
+func forever() {
 	wait := make(chan os.Signal, 1)
-	signal.Notify(wait, syscall.SIGUSR1) // keeps the runtime from calling this a deadlock
-	<-wait
+	signal.Notify(wait, syscall.SIGUSR1)
+	for {
+		<-wait
+	}
 }
 
 // sayReady is sd_notify(3), where somebody listens.

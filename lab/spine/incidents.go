@@ -1,0 +1,149 @@
+package spine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"fettle/internal/fettle"
+)
+
+// Incidents are all incidents, those that have ended too, oldest first.
+func (f *Fleet) Incidents() []fettle.Incident {
+	f.t.Helper()
+	var list []fettle.Incident
+	f.read(&list, "incidents", "--all")
+	return list
+}
+
+// Incident is one incident as it is now.
+func (f *Fleet) Incident(id string) fettle.Incident {
+	f.t.Helper()
+	var in fettle.Incident
+	f.read(&in, "incident", "show", id)
+	return in
+}
+
+// WaitIncident waits for an incident of which ok says true, and returns it as it
+// was then.
+func (f *Fleet) WaitIncident(what string, ok func(fettle.Incident) bool) fettle.Incident {
+	f.t.Helper()
+	var found fettle.Incident
+	Until(f.t, what, func() bool {
+		list := f.Incidents()
+		i := slices.IndexFunc(list, ok)
+		if i >= 0 {
+			found = list[i]
+		}
+		return i >= 0
+	})
+	return found
+}
+
+// About is true of incidents with this cause that are in one of these states; of
+// those in any state, if none is named.
+func About(code fettle.Code, s fettle.Subject, states ...fettle.IncidentState) func(fettle.Incident) bool {
+	return func(in fettle.Incident) bool {
+		return in.Cause.Code == code && in.Cause.Subject == s && (len(states) == 0 || slices.Contains(states, in.State))
+	}
+}
+
+// WaitFor waits for the incident with this cause to be in one of these states.
+func (f *Fleet) WaitFor(code fettle.Code, s fettle.Subject, states ...fettle.IncidentState) fettle.Incident {
+	f.t.Helper()
+	return f.WaitIncident(fmt.Sprintf("an incident of %s on %s to be %v", code, s, states), About(code, s, states...))
+}
+
+// Approve approves the present plan of an incident.
+func (f *Fleet) Approve(id string) {
+	f.t.Helper()
+	if r := f.command("incident", "approve", id); r.Code != 0 {
+		f.t.Fatalf("approve %s: exit status %d: %s", id, r.Code, r.Stderr)
+	}
+}
+
+// CheckMended fails the test unless the incident is one that was mended as it
+// should be: resolved, by this rung and exactly these steps, each begun once,
+// done once, and verified; nothing failed, was refused, taken back or handed to
+// a person.
+func (f *Fleet) CheckMended(in fettle.Incident, rung string, steps ...string) {
+	f.t.Helper()
+	if in.State != fettle.Resolved {
+		f.t.Errorf("incident %s of %s is %s (%s), want it resolved", in.ID, in.Cause, in.State, in.Why)
+	}
+	if in.Plan == nil || in.Plan.Rung != rung {
+		f.t.Errorf("incident %s: its plan is %v, want rung %s", in.ID, in.Plan, rung)
+	}
+	s := read(in.Story)
+	if got := s.steps(fettle.EvIntent); !slices.Equal(got, steps) {
+		f.t.Errorf("incident %s: steps begun %v, want %v", in.ID, got, steps)
+	}
+	if got := s.steps(fettle.EvVerified); !slices.Equal(got, steps) {
+		f.t.Errorf("incident %s: steps verified %v, want %v", in.ID, got, steps)
+	}
+	if begun, done := s.keys(fettle.EvIntent), s.keys(fettle.EvDone); !slices.Equal(begun, done) {
+		f.t.Errorf("incident %s: keys begun %v, done %v", in.ID, begun, done)
+	}
+	if begun := s.keys(fettle.EvIntent); len(slices.Compact(slices.Sorted(slices.Values(begun)))) != len(begun) {
+		f.t.Errorf("incident %s: a key was used twice: %v", in.ID, begun)
+	}
+	for _, kind := range []fettle.EventKind{fettle.EvFailed, fettle.EvRefused, fettle.EvUndone, fettle.EvEscalated, fettle.EvHeld} {
+		for _, e := range s[kind] {
+			f.t.Errorf("incident %s: %s: %s", in.ID, kind, e.Text)
+		}
+	}
+}
+
+// CheckUntouched fails the test if anything was begun for the incident.
+func (f *Fleet) CheckUntouched(in fettle.Incident) {
+	f.t.Helper()
+	for _, e := range read(in.Story)[fettle.EvIntent] {
+		f.t.Errorf("incident %s of %s: %s was done, and nothing should have been", in.ID, in.Cause, e.Text)
+	}
+}
+
+// CheckOnly fails the test unless these are the causes of all incidents that
+// there ever were, each once, in any order.
+func (f *Fleet) CheckOnly(causes ...fettle.ConditionKey) {
+	f.t.Helper()
+	var got []string
+	for _, in := range f.Incidents() {
+		got = append(got, in.Cause.String())
+	}
+	var want []string
+	for _, c := range causes {
+		want = append(want, c.String())
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		f.t.Errorf("the causes of all incidents are\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+}
+
+// story is an incident's events by their kind.
+type story map[fettle.EventKind][]fettle.Event
+
+func read(events []fettle.Event) story {
+	s := story{}
+	for _, e := range events {
+		s[e.Kind] = append(s[e.Kind], e)
+	}
+	return s
+}
+
+func (s story) steps(k fettle.EventKind) []string {
+	var out []string
+	for _, e := range s[k] {
+		out = append(out, e.Step)
+	}
+	return out
+}
+
+func (s story) keys(k fettle.EventKind) []string {
+	var out []string
+	for _, e := range s[k] {
+		out = append(out, e.Key)
+	}
+	return out
+}
