@@ -24,6 +24,16 @@ func (f *Fleet) UnitFile(h *lab.Host, name, text string) {
 	f.must(h, "systemctl", "daemon-reload")
 }
 
+// Try reports whether a script of a host's shell succeeds.
+func (f *Fleet) Try(h *lab.Host, script string) bool {
+	f.t.Helper()
+	r, err := h.Exec(f.t.Context(), "sh", "-c", script)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r.Code == 0
+}
+
 // Write writes a file of a host.
 func (f *Fleet) Write(h *lab.Host, path, text string) {
 	f.t.Helper()

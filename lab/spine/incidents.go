@@ -62,32 +62,60 @@ func (f *Fleet) Approve(id string) {
 	}
 }
 
-// CheckMended fails the test unless the incident is one that was mended as it
-// should be: resolved, by this rung and exactly these steps, each begun once,
-// done once, and verified; nothing failed, was refused, taken back or handed to
-// a person.
+// TryApprove approves the present plan of an incident, if it still has one that
+// can be approved, and reports whether it was.
+func (f *Fleet) TryApprove(id string) bool {
+	f.t.Helper()
+	r := f.command("incident", "approve", id)
+	f.t.Logf("approve %s: exit status %d: %s", id, r.Code, r.Stderr)
+	return r.Code == 0
+}
+
+// Story is what must stand in the story of an incident that was mended.
+type Story struct {
+	Rung   string   // the last plan's
+	Begun  []string // the steps whose intent was made durable, in order
+	Done   []string // those of them that were done; each must have been verified too
+	Failed int      // how many failures it tells of
+}
+
+// CheckMended fails the test unless the incident was mended by this rung and
+// exactly these steps, and nothing else happened on the way.
 func (f *Fleet) CheckMended(in fettle.Incident, rung string, steps ...string) {
+	f.t.Helper()
+	f.CheckStory(in, Story{Rung: rung, Begun: steps, Done: steps})
+}
+
+// CheckStory fails the test unless the incident is resolved and its story is as
+// wanted: every step begun under a key of its own, every step that was done also
+// verified; nothing refused, taken back or handed to a person.
+func (f *Fleet) CheckStory(in fettle.Incident, want Story) {
 	f.t.Helper()
 	if in.State != fettle.Resolved {
 		f.t.Errorf("incident %s of %s is %s (%s), want it resolved", in.ID, in.Cause, in.State, in.Why)
 	}
-	if in.Plan == nil || in.Plan.Rung != rung {
-		f.t.Errorf("incident %s: its plan is %v, want rung %s", in.ID, in.Plan, rung)
+	if in.Plan == nil || in.Plan.Rung != want.Rung {
+		f.t.Errorf("incident %s: its plan is %v, want rung %s", in.ID, in.Plan, want.Rung)
 	}
 	s := read(in.Story)
-	if got := s.steps(fettle.EvIntent); !slices.Equal(got, steps) {
-		f.t.Errorf("incident %s: steps begun %v, want %v", in.ID, got, steps)
+	for kind, steps := range map[fettle.EventKind][]string{fettle.EvIntent: want.Begun, fettle.EvDone: want.Done, fettle.EvVerified: want.Done} {
+		if got := s.steps(kind); !slices.Equal(got, steps) {
+			f.t.Errorf("incident %s: %s: steps %v, want %v", in.ID, kind, got, steps)
+		}
 	}
-	if got := s.steps(fettle.EvVerified); !slices.Equal(got, steps) {
-		f.t.Errorf("incident %s: steps verified %v, want %v", in.ID, got, steps)
-	}
-	if begun, done := s.keys(fettle.EvIntent), s.keys(fettle.EvDone); !slices.Equal(begun, done) {
-		f.t.Errorf("incident %s: keys begun %v, done %v", in.ID, begun, done)
-	}
-	if begun := s.keys(fettle.EvIntent); len(slices.Compact(slices.Sorted(slices.Values(begun)))) != len(begun) {
+	begun := s.keys(fettle.EvIntent)
+	if len(slices.Compact(slices.Sorted(slices.Values(begun)))) != len(begun) {
 		f.t.Errorf("incident %s: a key was used twice: %v", in.ID, begun)
 	}
-	for _, kind := range []fettle.EventKind{fettle.EvFailed, fettle.EvRefused, fettle.EvUndone, fettle.EvEscalated, fettle.EvHeld} {
+	for _, k := range s.keys(fettle.EvDone) {
+		if !slices.Contains(begun, k) {
+			f.t.Errorf("incident %s: %s was done and never begun", in.ID, k)
+		}
+	}
+	if got := len(s[fettle.EvFailed]); got != want.Failed {
+		f.t.Errorf("incident %s: %d failures, want %d", in.ID, got, want.Failed)
+	}
+	for _, kind := range []fettle.EventKind{fettle.EvRefused, fettle.EvUndone, fettle.EvEscalated, fettle.EvHeld} {
 		for _, e := range s[kind] {
 			f.t.Errorf("incident %s: %s: %s", in.ID, kind, e.Text)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"fettle/internal/fettle"
@@ -69,6 +70,9 @@ func classOr(op string, target fettle.Subject, err error) error {
 	var e *fettle.Error
 	if err == nil || errors.As(err, &e) {
 		return err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return &fettle.Error{Op: op, Subject: target, Class: fettle.Denied, Err: err, Hint: "the agent's executor needs the rights that the action's catalogue entry names"}
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return &fettle.Error{Op: op, Subject: target, Class: fettle.NoAnswer, Err: err, Hint: "it may still take effect; it is asked"}

@@ -58,12 +58,17 @@ type rigOptions struct {
 	members int               // 0: 3
 	extra   map[string]string // settings
 	oneHost bool              // all members on one machine, opened by one adapter
+	serial  bool              // not beside other tests
+	ports   []int             // two for each member; nil: any that are free
+	comment string            // stands in every member's settings
 }
 
 // newRig starts a cluster and waits until every member is healthy.
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
-	t.Parallel() // they wait more than they work
+	if !o.serial {
+		t.Parallel() // they wait more than they work
+	}
 	if o.members == 0 {
 		o.members = 3
 	}
@@ -83,7 +88,10 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		stop()
 		<-ended
 	})
-	ports := freePorts(t, 2*o.members)
+	ports := o.ports
+	if ports == nil {
+		ports = freePorts(t, 2*o.members)
+	}
 	for i := range o.members {
 		name := fmt.Sprintf("m%d", i+1)
 		m := &testMember{
@@ -102,7 +110,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	}
 	shared := New()
 	for _, m := range r.members {
-		r.define(m, o.extra)
+		r.define(m, o)
 		a := shared
 		if !o.oneHost {
 			a = New()
@@ -142,30 +150,28 @@ func newRig(t *testing.T, o rigOptions) *rig {
 }
 
 // define writes a member's settings and makes it a service.
-func (r *rig) define(m *testMember, extra map[string]string) {
+func (r *rig) define(m *testMember, o rigOptions) {
 	r.t.Helper()
 	var all []string
-	for _, o := range r.members {
-		all = append(all, o.name+"="+o.peer)
+	for _, other := range r.members {
+		all = append(all, other.name+"="+other.peer)
 	}
 	settings := map[string]string{
 		"NAME": m.name, "DATA_DIR": m.data, "LISTEN_PEER_URLS": m.peer, "LISTEN_CLIENT_URLS": m.client,
 		"INITIAL_ADVERTISE_PEER_URLS": m.peer, "ADVERTISE_CLIENT_URLS": m.client, "INITIAL_CLUSTER": strings.Join(all, ","),
-		"INITIAL_CLUSTER_STATE": "new", "INITIAL_CLUSTER_TOKEN": "tok-" + filepath.Base(r.dir),
+		"INITIAL_CLUSTER_STATE": "new", "INITIAL_CLUSTER_TOKEN": "tok",
 		// Quicker than the default, so that a test does not wait long for elections.
 		"HEARTBEAT_INTERVAL": "40", "ELECTION_TIMEOUT": "400", "LOG_LEVEL": "warn",
 	}
-	for k, v := range extra {
+	for k, v := range o.extra {
 		settings[k] = v
 	}
-	text := "# settings of " + m.name + "\n"
+	text := "# settings of " + m.name + " " + o.comment + "\n"
 	for _, k := range sortedKeys(settings) {
 		text += fmt.Sprintf("ETCD_%s=%q\n", k, settings[k])
 	}
-	for dir, file := range map[string]string{filepath.Dir(m.env): text} {
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(m.data, 0o700), os.WriteFile(m.env, []byte(file), 0o644)); err != nil {
-			r.t.Fatal(err)
-		}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(m.env), 0o755), os.MkdirAll(m.data, 0o700), os.WriteFile(m.env, []byte(text), 0o644)); err != nil {
+		r.t.Fatal(err)
 	}
 	d := procservices.Definition{
 		Name: m.unit, EnvFile: m.env, Ready: procservices.Ready{Notify: true},

@@ -3,9 +3,11 @@ package server_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"fettle/internal/adapter/systemd"
@@ -35,6 +37,24 @@ type spine struct {
 	box     *box
 }
 
+// only is the runbooks of one adapter: those of others name what is not here.
+func only(t *testing.T, adapter string) fs.FS {
+	t.Helper()
+	out := fstest.MapFS{}
+	err := fs.WalkDir(runbooks.FS(), adapter, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(runbooks.FS(), path)
+		out[path] = &fstest.MapFile{Data: data}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // up starts store, loop and server on what they left behind.
 func (s *spine) up(t *testing.T, address string) func() {
 	t.Helper()
@@ -46,7 +66,7 @@ func (s *spine) up(t *testing.T, address string) func() {
 	mind, err := incident.New(incident.Options{
 		Catalogues: cats, Evaluates: []fettle.Scope{fettle.ClusterScope},
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
-			return runbook.Load(runbooks.FS(), env, cats)
+			return runbook.Load(only(t, "systemd"), env, cats)
 		},
 	})
 	if err != nil {

@@ -143,7 +143,9 @@ func (f *fleet) build() {
 			edges := []fettle.Edge{
 				{From: s, Rel: fettle.RunsOn, To: h}, {From: s, Rel: fettle.Uses, To: fs},
 				{From: s, Rel: fettle.Uses, To: authorities[i%7/4]},
-				{From: s, Rel: fettle.PartOf, To: f.services[(i/8+u*31)%len(f.services)]},
+			}
+			if u > 0 { // the first one is on its own, and some of the unrelated roots strike it
+				edges = append(edges, fettle.Edge{From: s, Rel: fettle.PartOf, To: f.services[(i/8+u*31)%len(f.services)]})
 			}
 			if u > 0 || i%5 == 0 { // on every fifth host they go in a circle
 				edges = append(edges, fettle.Edge{From: s, Rel: fettle.Uses, To: units[(u+len(units)-1)%len(units)]})

@@ -14,7 +14,7 @@ func freshness(q Question) fettle.Verdict {
 	if q.Step.Fresh <= 0 {
 		return refuse("the step does not say how fresh its facts must be", "", "give the step a `fresh` duration in its runbook")
 	}
-	since := q.Now.Add(-q.Step.Fresh)
+	since := q.since()
 	if age, ok := youngest(q, q.Step.Target, "", since); !ok {
 		return stale(q, q.Step.Target, "", age)
 	}
@@ -38,7 +38,7 @@ func stale(q Question, s fettle.Subject, probe string, age time.Duration) fettle
 	}
 	sum := fmt.Sprintf("nobody looked at it; at most %v old is needed", q.Step.Fresh)
 	if age >= 0 {
-		sum = fmt.Sprintf("age %v > %v", age.Round(time.Millisecond), q.Step.Fresh)
+		sum = fmt.Sprintf("age %v, at most %v is allowed", age.Round(time.Millisecond), q.Now.Sub(q.since()).Round(time.Millisecond))
 	}
 	return refuse("what is known of "+what+" is too old to act on", sum, "an agent that answers the probe in time; see `fettle status`")
 }

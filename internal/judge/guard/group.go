@@ -28,7 +28,7 @@ func quorum(q Question) fettle.Verdict {
 	if q.Step.Group == "" {
 		return refuse("the step takes votes but names no quorum group", "", "name the `group` in the runbook")
 	}
-	now, ok := q.View.Quorum(q.Step.Group, q.Now.Add(-q.Step.Fresh))
+	now, ok := q.View.Quorum(q.Step.Group, q.since())
 	if !ok {
 		return refuse("the votes of "+string(q.Step.Group)+" are not known", "", "an observer that can reach a member of the group")
 	}
@@ -83,7 +83,7 @@ func identity(q Question) fettle.Verdict {
 	if !starts || q.Step.Group == "" {
 		return allow("the step starts no voter")
 	}
-	now, ok := q.View.Quorum(q.Step.Group, q.Now.Add(-q.Step.Fresh))
+	now, ok := q.View.Quorum(q.Step.Group, q.since())
 	if !ok {
 		return refuse("the votes of "+string(q.Step.Group)+" are not known", "", "an observer that can reach a member of the group")
 	}
@@ -117,7 +117,7 @@ func replicas(q Question) fettle.Verdict {
 		if n == 0 {
 			continue
 		}
-		set, ok := q.View.Replicas(c.Of, q.Now.Add(-q.Step.Fresh))
+		set, ok := q.View.Replicas(c.Of, q.since())
 		if !ok {
 			return refuse("the copies of "+string(c.Of)+" are not known", "", "an observer of the replica set")
 		}
@@ -167,7 +167,7 @@ func budget(q Question) fettle.Verdict {
 // lostGroup reports whether a claim is for a vote in a group that is known to
 // have no quorum: there is nothing left that the step could take.
 func lostGroup(q Question, c fettle.Claim) bool {
-	g, ok := q.View.Quorum(c.Of, q.Now.Add(-q.Step.Fresh))
+	g, ok := q.View.Quorum(c.Of, q.since())
 	return ok && c.What == fettle.TakesVotes && g.ServingVotes() < g.Majority()
 }
 

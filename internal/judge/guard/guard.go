@@ -25,6 +25,10 @@ type Question struct {
 	Now    time.Time
 	Policy fettle.Policy
 
+	// Onset is when the trouble was first seen: what was asked for earlier tells
+	// of a world that is no more, however young it is.
+	Onset time.Time
+
 	// Undo: the step is not applied but taken back. Releases are free of
 	// freeze, budgets, rate and autonomy, never of S2 and S4.
 	Undo bool
@@ -55,6 +59,16 @@ type Question struct {
 	Stopped func(fettle.Subject) (fettle.ConditionKey, bool)
 	// Action is the step's catalogue entry; nil is refused.
 	Action *fettle.ActionSpec
+}
+
+// since is how far back the guards look: no further than the step says, and not
+// before the trouble began.
+func (q Question) since() time.Time {
+	t := q.Now.Add(-q.Step.Fresh)
+	if q.Onset.After(t) {
+		return q.Onset
+	}
+	return t
 }
 
 // Answer is the value of a precondition and, where it is not yes, why.

@@ -173,6 +173,23 @@ var attempts = []struct {
 		q.Step.Looks = []fettle.Look{{Subject: memberOf(2), Probe: "db.remote"}}
 		return q
 	}},
+	{"freshness", "facts from before the trouble began", func() Question {
+		q := permitted()
+		q.Step.Takes, q.Step.Effects, q.Step.Claims = nil, nil, nil
+		q.Action = &fettle.ActionSpec{Version: 1}
+		q.Onset = now.Add(-time.Millisecond) // the facts are a second old
+		return q
+	}},
+	{"identity", "what was known of a log before the trouble began", func() Question {
+		w := threeMembers(time.Second, up, up, up) // one second ago all was well
+		q := starting(w)
+		q.Onset = now.Add(-time.Millisecond)
+		w.Observe(fettle.Observation{Subject: memberOf(1), Host: host, Probe: "db.local", Asked: now, Facts: fettle.Facts{"generation": int64(7)}})
+		g, _ := w.Quorum(group, time.Time{})
+		g.Members[0].LogLost, g.Members[0].Serving = fettle.Unknown, fettle.No
+		w.Observe(fettle.Observation{Subject: group, Host: host, Probe: "db.group", Asked: now, Facts: fettle.Facts{}, Quorum: &g})
+		return q
+	}},
 	{"preconditions", "a precondition that does not hold", func() Question { q := permitted(); q.Requires[0].Says = fettle.No; return q }},
 	{"preconditions", "a precondition that is not known", func() Question { q := permitted(); q.Requires[0].Says = fettle.Unknown; return q }},
 	{"preconditions", "preconditions that were not asked", func() Question { q := permitted(); q.Requires = nil; return q }},

@@ -27,7 +27,7 @@ func implied(q Question) []vote {
 	var out []vote
 	for _, s := range at {
 		for _, g := range q.View.Related(s, ">part-of") {
-			group, ok := q.View.Quorum(g, q.Now.Add(-q.Step.Fresh))
+			group, ok := q.View.Quorum(g, q.since())
 			if !ok {
 				continue
 			}
@@ -45,7 +45,7 @@ func impliedQuorum(q Question) fettle.Verdict {
 		return allow("the step takes no capacity from what a voter runs on")
 	}
 	for _, v := range implied(q) {
-		now, _ := q.View.Quorum(v.group, q.Now.Add(-q.Step.Fresh))
+		now, _ := q.View.Quorum(v.group, q.since())
 		next := now.Clone()
 		for i := range next.Members {
 			if next.Members[i].Subject == v.member {
@@ -68,7 +68,7 @@ func impliedIdentity(q Question) fettle.Verdict {
 		return allow("taking back")
 	}
 	for _, v := range implied(q) {
-		group, _ := q.View.Quorum(v.group, q.Now.Add(-q.Step.Fresh))
+		group, _ := q.View.Quorum(v.group, q.since())
 		m, _ := group.Member(v.member)
 		if m.Serving == fettle.Yes {
 			continue // it runs, with its log

@@ -212,7 +212,7 @@ func (m *Mind) lookWide(r *Record) bool {
 			}
 		}
 	}
-	if looks = m.notFresh(looks, gatherWait); len(looks) == 0 {
+	if looks = m.notFresh(looks, m.freshFrom(r, gatherWait)); len(looks) == 0 {
 		return false
 	}
 	r.Progress.Key = r.ID + "?wide"

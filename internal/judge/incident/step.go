@@ -87,7 +87,8 @@ func (m *Mind) startStep(r *Record) {
 		looks = append(looks, m.suspects(r.Cause)...)
 		looks = append(looks, m.looksAt(r.Cause.Subject)...)
 	}
-	m.gather(r, m.notFresh(looks, step.Fresh), fmt.Sprintf("%s.%d.%s", r.ID, r.Progress.Try+1, step.ID), step.Fresh)
+	looks = append(looks, m.looksAtVotes(step.Target)...)
+	m.gather(r, m.notFresh(looks, m.freshFrom(r, step.Fresh)), fmt.Sprintf("%s.%d.%s", r.ID, r.Progress.Try+1, step.ID), step.Fresh)
 }
 
 func (m *Mind) gather(r *Record, looks []fettle.Look, key string, fresh time.Duration) {
@@ -113,9 +114,39 @@ func (m *Mind) looksAt(s fettle.Subject) []fettle.Look {
 	return looks
 }
 
-// notFresh leaves out what was answered within fresh, and repeats.
-func (m *Mind) notFresh(looks []fettle.Look, fresh time.Duration) []fettle.Look {
-	since := m.now.Add(-fresh / 2) // half of the bound is left for the way to the dispatch
+// looksAtVotes asks about the groups whose members hang on a subject: the guards
+// count votes that a step does not name.
+func (m *Mind) looksAtVotes(s fettle.Subject) []fettle.Look {
+	var looks []fettle.Look
+	for _, member := range append(m.world.Related(s, "<uses"), m.world.Related(s, "<uses <uses")...) {
+		for _, group := range m.world.Related(member, ">part-of") {
+			if _, ok := m.world.Quorum(group, time.Time{}); ok {
+				looks = append(looks, m.looksAt(group)...)
+			}
+		}
+	}
+	return looks
+}
+
+// freshFrom is from when on an answer is fresh enough for a step: half of its
+// bound is left for the way to the dispatch, and what was asked for before the
+// trouble began tells of a world that is no more.
+func (m *Mind) freshFrom(r *Record, fresh time.Duration) time.Time {
+	since := m.now.Add(-fresh / 2)
+	if onset := m.onset(r); onset.After(since) {
+		return onset
+	}
+	return since
+}
+
+// onset is when the cause was first seen in this episode.
+func (m *Mind) onset(r *Record) time.Time {
+	c, _ := m.world.Condition(r.Cause)
+	return c.FirstSeen
+}
+
+// notFresh leaves out what was answered since, and repeats.
+func (m *Mind) notFresh(looks []fettle.Look, since time.Time) []fettle.Look {
 	var out []fettle.Look
 	for _, l := range looks {
 		answered := false
@@ -186,7 +217,7 @@ func (m *Mind) question(r *Record, step fettle.Step, undo bool) guard.Question {
 	policy := m.policy
 	policy.Budgets = runbook.Budgets(policy)
 	q := guard.Question{
-		Plan: *r.Plan, Step: step, View: m.world, Now: m.now, Policy: policy,
+		Plan: *r.Plan, Step: step, View: m.world, Now: m.now, Onset: m.onset(r), Policy: policy,
 		Undo: undo, Begun: r.begun() || r.Progress.Undoing, Level: level, LevelWhy: why, Approval: r.Progress.Approval,
 		Freeze: m.freeze, Leader: m.leader, Attempts: m.attempts,
 		Ill: m.ill, Stopped: m.stopped, Action: m.acts[step.Action],

@@ -36,7 +36,7 @@ func (m *Mind) startUndo(r *Record) {
 	if d.Step.Group != "" {
 		looks = append(looks, m.looksAt(d.Step.Group)...)
 	}
-	m.gather(r, m.notFresh(looks, d.Step.Fresh), d.Key+".undo?", d.Step.Fresh)
+	m.gather(r, m.notFresh(looks, m.freshFrom(r, d.Step.Fresh)), d.Key+".undo?", d.Step.Fresh)
 }
 
 // decideUndo asks the guards: an undo is a guarded step.

@@ -19,6 +19,9 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 	p := &r.Progress
 	step, undo := m.flying(r)
 	switch {
+	case o.Class == fettle.Refused:
+		m.world.Release(p.Key)
+		m.refused(r, step, []fettle.Verdict{{Guard: "agent", Invariant: "S7", Why: "the agent refused: " + o.Error, Lifts: "see the reason"}})
 	case o.Fate == fettle.NeverWillBe:
 		m.world.Release(p.Key)
 		m.tell(r, fettle.Event{Kind: fettle.EvNote, Step: step.ID, Key: o.Key, Text: o.Key + " was never done and never will be"})
@@ -33,9 +36,6 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 		if p.Again > 8 {
 			m.note(r, "it is still not known what became of "+o.Key+"; nothing else is done until it is")
 		}
-	case o.Class == fettle.Refused:
-		m.world.Release(p.Key)
-		m.refused(r, step, []fettle.Verdict{{Guard: "agent", Invariant: "S7", Why: "the agent refused: " + o.Error, Lifts: "see the reason"}})
 	case o.Class != "":
 		m.failedStep(r, step, fmt.Sprintf("%s: %s", o.Class, o.Error))
 	case undo:
