@@ -3,6 +3,7 @@ package runbooks_test
 import (
 	"io/fs"
 	"strings"
+	"sync"
 	"testing"
 
 	"fettle/internal/adapter/etcd"
@@ -23,11 +24,19 @@ func catalogues() []fettle.Catalogue {
 func mind(policy fettle.Policy) (*incident.Mind, error) {
 	return incident.New(incident.Options{
 		Catalogues: catalogues(), Policy: policy,
-		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
-			return runbook.Load(runbooks.FS(), env, cats)
-		},
+		Books: func(*expr.Env, []fettle.Catalogue) (*runbook.Set, error) { return books() },
 	})
 }
+
+// books compiles the runbooks once for all the minds of these tests.
+var books = sync.OnceValues(func() (*runbook.Set, error) {
+	cats := fettle.Join(catalogues())
+	env, err := expr.New(cats)
+	if err != nil {
+		return nil, err
+	}
+	return runbook.Load(runbooks.FS(), env, cats)
+})
 
 // TestRunbooks runs every runbook's tests, and every runbook has some.
 func TestRunbooks(t *testing.T) {

@@ -106,12 +106,14 @@ func (i *instance) observe(u machine.Unit, now time.Time) fettle.Observation {
 			"enabled":             i.enabled(u),
 			"was_active":          !u.StateChanged.IsZero(),
 			"stopped_by":          u.StoppedBy,
-			"starts_10m":          i.starts.count(u.Name, u.InvocationID, now),
+			"starts_10m":          i.starts.count(u.Name, u.InvocationID, u.StateChanged, now),
 		},
 		Edges: []fettle.Edge{{From: s, Rel: fettle.RunsOn, To: i.m.Identity.Host}},
 	}
 	for _, w := range u.Wants {
-		if i.config.wants(w) {
+		if at, ok := mountPoint(w); ok {
+			o.Edges = append(o.Edges, fettle.Edge{From: s, Rel: fettle.Uses, To: fettle.NewSubject(fettle.KindFilesystem, i.m.Identity.Host.Name(), at)})
+		} else if i.config.wants(w) {
 			o.Edges = append(o.Edges, fettle.Edge{From: s, Rel: fettle.Uses, To: i.subject(w)})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,4 +198,63 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("units: [a]"))
 	f.Add([]byte("health: [{unit: a, tcp: '1:2'}]"))
 	f.Fuzz(func(_ *testing.T, src []byte) { _, _ = systemd.ParseConfig(src) })
+}
+
+// restarting is a service manager that shows a unit as failed for an instant
+// before it shows that it restarts it, as systemd does.
+type restarting struct {
+	machine.Services
+	now machine.Unit // what it answers when it is asked
+}
+
+func (r restarting) Watch(_ context.Context, emit func(machine.Unit), _ ...string) error {
+	u := machine.Unit{Name: "web.service", LoadState: "loaded", ActiveState: "active", Restart: "on-failure", InvocationID: "a"}
+	emit(u)
+	u.ActiveState, u.Result = "failed", "exit-code"
+	emit(u)
+	emit(r.now)
+	return nil
+}
+
+func (r restarting) Unit(context.Context, string) (machine.Unit, error) { return r.now, nil }
+
+// TestRestartIsNoFailure: a unit that its manager restarts has not failed, however
+// shortly it is shown so; one that the manager gave up has.
+func TestRestartIsNoFailure(t *testing.T) {
+	for _, c := range []struct{ state, want string }{{"activating", "[active activating]"}, {"failed", "[active failed failed]"}} {
+		r, _ := rig(t)
+		r.Machine.Services = restarting{r.Machine.Services, machine.Unit{
+			Name: "web.service", LoadState: "loaded", ActiveState: c.state, Restart: "on-failure", Result: "exit-code", InvocationID: "a",
+		}}
+		in, err := systemd.Adapter{}.Open(t.Context(), r.Machine, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []any
+		if err := in.Watchers()[0].Watch(t.Context(), func(o fettle.Observation) { told = append(told, o.Facts["active_state"]) }); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(told); got != c.want {
+			t.Errorf("%s: told %s, want %s", c.state, got, c.want)
+		}
+	}
+}
+
+// TestUsesItsMounts: a unit uses the filesystems that it requires.
+func TestUsesItsMounts(t *testing.T) {
+	r, _ := rig(t)
+	r.Machine.Services = restarting{r.Machine.Services, machine.Unit{Name: "web.service", ActiveState: "active", Wants: []string{"srv-data.mount", "db.service", "basic.target"}}}
+	in, err := systemd.Adapter{}.Open(t.Context(), r.Machine, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := in.Probes()[0].Observe(t.Context(), web)[0].Edges
+	want := []fettle.Edge{
+		{From: web, Rel: fettle.RunsOn, To: "host:h1"},
+		{From: web, Rel: fettle.Uses, To: fettle.NewSubject(fettle.KindFilesystem, "h1", "/srv/data")},
+		{From: web, Rel: fettle.Uses, To: "unit:h1/db.service"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("edges %v, want %v", got, want)
+	}
 }

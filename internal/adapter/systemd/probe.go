@@ -89,13 +89,28 @@ func (w unitWatcher) Spec() fettle.ProbeSpec { return spec(unitProbe) }
 func (w unitWatcher) Watch(ctx context.Context, emit func(fettle.Observation)) error {
 	known := map[string]bool{}
 	return w.m.Services.Watch(ctx, func(u machine.Unit) {
-		if !known[u.Name] && !w.relevant(u) {
+		if !known[u.Name] && !w.relevant(u) || w.passing(ctx, u) {
 			return
 		}
 		known[u.Name] = true
 		emit(w.observe(u, w.m.Clock.Now()))
 	}, append(append([]string(nil), w.config.Units...), w.config.ShouldRun...)...)
 }
+
+// passing reports whether a unit that is told to be down is on its way up again
+// by its own restart policy: systemd shows it as failed for an instant before it
+// shows that it will restart it (service_enter_dead in its source). It does both
+// before it answers anybody, so asking it once more tells; what the unit became
+// is told next. To start it in that instant would use up its start limit.
+func (w unitWatcher) passing(ctx context.Context, u machine.Unit) bool {
+	if down(u) && u.Restart != "no" && u.Restart != "" {
+		now, err := w.m.Services.Unit(ctx, u.Name)
+		return err == nil && !down(now)
+	}
+	return false
+}
+
+func down(u machine.Unit) bool { return u.ActiveState == "failed" || u.ActiveState == "inactive" }
 
 // healthLooker asks the configured addresses.
 type healthLooker struct{ *instance }

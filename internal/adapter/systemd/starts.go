@@ -23,15 +23,18 @@ type seen struct {
 func newStarts() *starts { return &starts{units: map[string]*seen{}} }
 
 // count notes an invocation and returns how many began within the window. The
-// one that was there when the unit was first seen does not count: when it began
-// is not known.
-func (s *starts) count(unit, invocation string, now time.Time) int64 {
+// one that was there when the unit was first seen began no later than the unit's
+// state last changed; where that is not known it does not count.
+func (s *starts) count(unit, invocation string, changed, now time.Time) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.units[unit]
 	if u == nil {
 		u = &seen{last: invocation}
 		s.units[unit] = u
+		if invocation != "" && !changed.IsZero() {
+			u.at = append(u.at, changed)
+		}
 	}
 	if invocation != "" && invocation != u.last {
 		u.last = invocation

@@ -188,7 +188,7 @@ func (p *picture) link() {
 			p.out.conditions = append(p.out.conditions, c)
 		}
 	}
-	slices.SortFunc(p.out.conditions, func(a, b fettle.Condition) int { return a.ConditionKey.Compare(b.ConditionKey) })
+	slices.SortFunc(p.out.conditions, func(a, b fettle.Condition) int { return a.Compare(b.ConditionKey) })
 	signal(p.wake)
 }
 

@@ -42,13 +42,10 @@ const (
 func (a *Agent) connect(ctx context.Context) error {
 	pause := firstPause
 	last := ""
-	for {
+	for ctx.Err() == nil {
 		began := a.o.Machine.Clock.Now()
 		err := a.session(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if text := err.Error(); text != last { // said once, not with every try
+		if text := err.Error(); ctx.Err() == nil && text != last { // said once, not with every try
 			last = text
 			a.o.Log.Warn("no session with the server; it is tried again", "server", a.o.Server, "error", err)
 		}
@@ -60,11 +57,11 @@ func (a *Agent) connect(ctx context.Context) error {
 		select {
 		case <-due:
 		case <-ctx.Done():
-			stop()
-			return nil
 		}
+		stop()
 		pause = min(2*pause, lastPause)
 	}
+	return nil
 }
 
 // session is one connection to the server.

@@ -98,7 +98,7 @@ func TestWhoMayCallWhat(t *testing.T) {
 	who["nobody"] = nobody
 
 	may := map[string]string{} // who gets in, by method
-	for _, m := range []string{"Status", "Incidents", "Incident", "Hosts", "Groups", "Log"} {
+	for _, m := range []string{"Status", "Incidents", "Incident", "Hosts", "Groups", "Conditions", "Log"} {
 		may["/fettle.wire.v1.AdminService/"+m] = "viewer operator approver admin"
 	}
 	may["/fettle.wire.v1.AdminService/SetFreeze"] = "operator approver admin"

@@ -266,6 +266,24 @@ func (a *admin) Groups(_ *wire.GroupsRequest, out wire.AdminService_GroupsServer
 	return nil
 }
 
+// Conditions implements wire.AdminServiceServer.
+func (a *admin) Conditions(_ *wire.ConditionsRequest, out wire.AdminService_ConditionsServer) error {
+	var list []fettle.Condition
+	if err := a.s.ask(out.Context(), func(m *incident.Mind) { list = m.View().Raised() }); err != nil {
+		return err
+	}
+	for _, c := range list {
+		data, err := wire.Pack(c)
+		if err == nil {
+			err = out.Send(&wire.ConditionsResponse{Json: data})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Log implements wire.AdminServiceServer.
 func (a *admin) Log(r *wire.LogRequest, out wire.AdminService_LogServer) error {
 	enough := errors.New("enough")

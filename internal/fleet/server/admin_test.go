@@ -14,7 +14,6 @@ import (
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/agent"
 	"fettle/internal/fleet/pki"
-	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/store/storetest"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/guard"
@@ -238,6 +237,13 @@ func TestIncidentsAndGroups(t *testing.T) {
 	if n := drain(t, groups.Recv); n != 1 {
 		t.Errorf("%d groups", n)
 	}
+	conds, err := c.Conditions(t.Context(), &wire.ConditionsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := drain(t, conds.Recv); n != 1 {
+		t.Errorf("%d conditions", n)
+	}
 	s, err := c.Status(t.Context(), &wire.StatusRequest{})
 	if err != nil || s.GetOpenIncidents() != 1 || s.GetWaitingForPeople() != 1 {
 		t.Errorf("status %v, %v", s, err)
@@ -328,5 +334,3 @@ func TestWatch(t *testing.T) {
 		t.Errorf("saw %d and missed %d of %d", seen, missed, many)
 	}
 }
-
-var _ = server.AgentProbe

@@ -23,21 +23,22 @@ const anybody pki.Role = "anybody"
 // needs is the role that each call needs. A call that is not here is refused.
 func needs(method string) (pki.Role, bool) {
 	role, ok := map[string]pki.Role{
-		wire.EnrolService_Join_FullMethodName:      anybody, // it brings a token
-		wire.EnrolService_Renew_FullMethodName:     pki.RoleAgent,
-		wire.AgentService_Session_FullMethodName:   pki.RoleAgent,
-		wire.AdminService_Status_FullMethodName:    pki.RoleViewer,
-		wire.AdminService_Incidents_FullMethodName: pki.RoleViewer,
-		wire.AdminService_Incident_FullMethodName:  pki.RoleViewer,
-		wire.AdminService_Hosts_FullMethodName:     pki.RoleViewer,
-		wire.AdminService_Groups_FullMethodName:    pki.RoleViewer,
-		wire.AdminService_Log_FullMethodName:       pki.RoleViewer,
-		wire.AdminService_Watch_FullMethodName:     pki.RoleViewer,
-		wire.AdminService_SetFreeze_FullMethodName: pki.RoleOperator,
-		wire.AdminService_Thaw_FullMethodName:      pki.RoleApprover, // it lets actions go on
-		wire.AdminService_Answer_FullMethodName:    pki.RoleApprover,
-		wire.AdminService_Forget_FullMethodName:    pki.RoleAdmin,
-		wire.AdminService_JoinToken_FullMethodName: pki.RoleAdmin,
+		wire.EnrolService_Join_FullMethodName:       anybody, // it brings a token
+		wire.EnrolService_Renew_FullMethodName:      pki.RoleAgent,
+		wire.AgentService_Session_FullMethodName:    pki.RoleAgent,
+		wire.AdminService_Status_FullMethodName:     pki.RoleViewer,
+		wire.AdminService_Incidents_FullMethodName:  pki.RoleViewer,
+		wire.AdminService_Incident_FullMethodName:   pki.RoleViewer,
+		wire.AdminService_Hosts_FullMethodName:      pki.RoleViewer,
+		wire.AdminService_Groups_FullMethodName:     pki.RoleViewer,
+		wire.AdminService_Conditions_FullMethodName: pki.RoleViewer,
+		wire.AdminService_Log_FullMethodName:        pki.RoleViewer,
+		wire.AdminService_Watch_FullMethodName:      pki.RoleViewer,
+		wire.AdminService_SetFreeze_FullMethodName:  pki.RoleOperator,
+		wire.AdminService_Thaw_FullMethodName:       pki.RoleApprover, // it lets actions go on
+		wire.AdminService_Answer_FullMethodName:     pki.RoleApprover,
+		wire.AdminService_Forget_FullMethodName:     pki.RoleAdmin,
+		wire.AdminService_JoinToken_FullMethodName:  pki.RoleAdmin,
 	}[method]
 	return role, ok
 }

@@ -245,7 +245,9 @@ func TestAgentDiesInAStep(t *testing.T) {
 	held := b.toy.hold
 	// The session breaks in mid-step; the agent waits for its step, then ends.
 	go func() {
-		<-answered
+		if err := <-answered; err == nil || errors.Is(err, loop.ErrNoContact) {
+			t.Errorf("the answer was lost, and the error is %v", err)
+		}
 		close(held)
 	}()
 	b.stop()

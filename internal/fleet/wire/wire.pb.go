@@ -2811,6 +2811,86 @@ func (x *GroupsResponse) GetJson() []byte {
 	return nil
 }
 
+type ConditionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConditionsRequest) Reset() {
+	*x = ConditionsRequest{}
+	mi := &file_wire_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConditionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConditionsRequest) ProtoMessage() {}
+
+func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConditionsRequest.ProtoReflect.Descriptor instead.
+func (*ConditionsRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{47}
+}
+
+type ConditionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"` // fettle.Condition
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConditionsResponse) Reset() {
+	*x = ConditionsResponse{}
+	mi := &file_wire_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConditionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConditionsResponse) ProtoMessage() {}
+
+func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConditionsResponse.ProtoReflect.Descriptor instead.
+func (*ConditionsResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ConditionsResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
 type LogRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          int64                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -2821,7 +2901,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +2913,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +2926,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *LogRequest) GetFrom() int64 {
@@ -2872,7 +2952,7 @@ type LogResponse struct {
 
 func (x *LogResponse) Reset() {
 	*x = LogResponse{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2884,7 +2964,7 @@ func (x *LogResponse) String() string {
 func (*LogResponse) ProtoMessage() {}
 
 func (x *LogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2897,7 +2977,7 @@ func (x *LogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogResponse.ProtoReflect.Descriptor instead.
 func (*LogResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *LogResponse) GetJson() []byte {
@@ -2915,7 +2995,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2927,7 +3007,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,7 +3020,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 type WatchResponse struct {
@@ -2954,7 +3034,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2966,7 +3046,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2979,7 +3059,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WatchResponse) GetJson() []byte {
@@ -3183,6 +3263,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"\x0f\n" +
 	"\rGroupsRequest\"$\n" +
 	"\x0eGroupsResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\"\x13\n" +
+	"\x11ConditionsRequest\"(\n" +
+	"\x12ConditionsResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\"4\n" +
 	"\n" +
 	"LogRequest\x12\x12\n" +
@@ -3199,7 +3282,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x04Join\x12\x1b.fettle.wire.v1.JoinRequest\x1a\x1c.fettle.wire.v1.JoinResponse\x12D\n" +
 	"\x05Renew\x12\x1c.fettle.wire.v1.RenewRequest\x1a\x1d.fettle.wire.v1.RenewResponse2^\n" +
 	"\fAgentService\x12N\n" +
-	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\x8e\a\n" +
+	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\xe5\a\n" +
 	"\fAdminService\x12G\n" +
 	"\x06Status\x12\x1d.fettle.wire.v1.StatusRequest\x1a\x1e.fettle.wire.v1.StatusResponse\x12R\n" +
 	"\tIncidents\x12 .fettle.wire.v1.IncidentsRequest\x1a!.fettle.wire.v1.IncidentsResponse0\x01\x12M\n" +
@@ -3210,7 +3293,9 @@ const file_wire_proto_rawDesc = "" +
 	"\x05Hosts\x12\x1c.fettle.wire.v1.HostsRequest\x1a\x1d.fettle.wire.v1.HostsResponse\x12G\n" +
 	"\x06Forget\x12\x1d.fettle.wire.v1.ForgetRequest\x1a\x1e.fettle.wire.v1.ForgetResponse\x12P\n" +
 	"\tJoinToken\x12 .fettle.wire.v1.JoinTokenRequest\x1a!.fettle.wire.v1.JoinTokenResponse\x12I\n" +
-	"\x06Groups\x12\x1d.fettle.wire.v1.GroupsRequest\x1a\x1e.fettle.wire.v1.GroupsResponse0\x01\x12@\n" +
+	"\x06Groups\x12\x1d.fettle.wire.v1.GroupsRequest\x1a\x1e.fettle.wire.v1.GroupsResponse0\x01\x12U\n" +
+	"\n" +
+	"Conditions\x12!.fettle.wire.v1.ConditionsRequest\x1a\".fettle.wire.v1.ConditionsResponse0\x01\x12@\n" +
 	"\x03Log\x12\x1a.fettle.wire.v1.LogRequest\x1a\x1b.fettle.wire.v1.LogResponse0\x01\x12F\n" +
 	"\x05Watch\x12\x1c.fettle.wire.v1.WatchRequest\x1a\x1d.fettle.wire.v1.WatchResponse0\x01B\x1cZ\x1afettle/internal/fleet/wireb\x06proto3"
 
@@ -3226,59 +3311,61 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_wire_proto_goTypes = []any{
-	(*JoinRequest)(nil),       // 0: fettle.wire.v1.JoinRequest
-	(*JoinResponse)(nil),      // 1: fettle.wire.v1.JoinResponse
-	(*RenewRequest)(nil),      // 2: fettle.wire.v1.RenewRequest
-	(*RenewResponse)(nil),     // 3: fettle.wire.v1.RenewResponse
-	(*SessionRequest)(nil),    // 4: fettle.wire.v1.SessionRequest
-	(*SessionResponse)(nil),   // 5: fettle.wire.v1.SessionResponse
-	(*Hello)(nil),             // 6: fettle.wire.v1.Hello
-	(*Probes)(nil),            // 7: fettle.wire.v1.Probes
-	(*ActionVersion)(nil),     // 8: fettle.wire.v1.ActionVersion
-	(*Welcome)(nil),           // 9: fettle.wire.v1.Welcome
-	(*Report)(nil),            // 10: fettle.wire.v1.Report
-	(*Observation)(nil),       // 11: fettle.wire.v1.Observation
-	(*Digest)(nil),            // 12: fettle.wire.v1.Digest
-	(*Seen)(nil),              // 13: fettle.wire.v1.Seen
-	(*Settled)(nil),           // 14: fettle.wire.v1.Settled
-	(*Dispatch)(nil),          // 15: fettle.wire.v1.Dispatch
-	(*Recover)(nil),           // 16: fettle.wire.v1.Recover
-	(*Outcome)(nil),           // 17: fettle.wire.v1.Outcome
-	(*Look)(nil),              // 18: fettle.wire.v1.Look
-	(*LookAnswer)(nil),        // 19: fettle.wire.v1.LookAnswer
-	(*Preview)(nil),           // 20: fettle.wire.v1.Preview
-	(*PreviewAnswer)(nil),     // 21: fettle.wire.v1.PreviewAnswer
-	(*Freeze)(nil),            // 22: fettle.wire.v1.Freeze
-	(*FreezeState)(nil),       // 23: fettle.wire.v1.FreezeState
-	(*Ping)(nil),              // 24: fettle.wire.v1.Ping
-	(*Pong)(nil),              // 25: fettle.wire.v1.Pong
-	(*StatusRequest)(nil),     // 26: fettle.wire.v1.StatusRequest
-	(*StatusResponse)(nil),    // 27: fettle.wire.v1.StatusResponse
-	(*IncidentsRequest)(nil),  // 28: fettle.wire.v1.IncidentsRequest
-	(*IncidentsResponse)(nil), // 29: fettle.wire.v1.IncidentsResponse
-	(*IncidentRequest)(nil),   // 30: fettle.wire.v1.IncidentRequest
-	(*IncidentResponse)(nil),  // 31: fettle.wire.v1.IncidentResponse
-	(*AnswerRequest)(nil),     // 32: fettle.wire.v1.AnswerRequest
-	(*AnswerResponse)(nil),    // 33: fettle.wire.v1.AnswerResponse
-	(*SetFreezeRequest)(nil),  // 34: fettle.wire.v1.SetFreezeRequest
-	(*SetFreezeResponse)(nil), // 35: fettle.wire.v1.SetFreezeResponse
-	(*ThawRequest)(nil),       // 36: fettle.wire.v1.ThawRequest
-	(*ThawResponse)(nil),      // 37: fettle.wire.v1.ThawResponse
-	(*HostsRequest)(nil),      // 38: fettle.wire.v1.HostsRequest
-	(*HostsResponse)(nil),     // 39: fettle.wire.v1.HostsResponse
-	(*Host)(nil),              // 40: fettle.wire.v1.Host
-	(*ForgetRequest)(nil),     // 41: fettle.wire.v1.ForgetRequest
-	(*ForgetResponse)(nil),    // 42: fettle.wire.v1.ForgetResponse
-	(*JoinTokenRequest)(nil),  // 43: fettle.wire.v1.JoinTokenRequest
-	(*JoinTokenResponse)(nil), // 44: fettle.wire.v1.JoinTokenResponse
-	(*GroupsRequest)(nil),     // 45: fettle.wire.v1.GroupsRequest
-	(*GroupsResponse)(nil),    // 46: fettle.wire.v1.GroupsResponse
-	(*LogRequest)(nil),        // 47: fettle.wire.v1.LogRequest
-	(*LogResponse)(nil),       // 48: fettle.wire.v1.LogResponse
-	(*WatchRequest)(nil),      // 49: fettle.wire.v1.WatchRequest
-	(*WatchResponse)(nil),     // 50: fettle.wire.v1.WatchResponse
+	(*JoinRequest)(nil),        // 0: fettle.wire.v1.JoinRequest
+	(*JoinResponse)(nil),       // 1: fettle.wire.v1.JoinResponse
+	(*RenewRequest)(nil),       // 2: fettle.wire.v1.RenewRequest
+	(*RenewResponse)(nil),      // 3: fettle.wire.v1.RenewResponse
+	(*SessionRequest)(nil),     // 4: fettle.wire.v1.SessionRequest
+	(*SessionResponse)(nil),    // 5: fettle.wire.v1.SessionResponse
+	(*Hello)(nil),              // 6: fettle.wire.v1.Hello
+	(*Probes)(nil),             // 7: fettle.wire.v1.Probes
+	(*ActionVersion)(nil),      // 8: fettle.wire.v1.ActionVersion
+	(*Welcome)(nil),            // 9: fettle.wire.v1.Welcome
+	(*Report)(nil),             // 10: fettle.wire.v1.Report
+	(*Observation)(nil),        // 11: fettle.wire.v1.Observation
+	(*Digest)(nil),             // 12: fettle.wire.v1.Digest
+	(*Seen)(nil),               // 13: fettle.wire.v1.Seen
+	(*Settled)(nil),            // 14: fettle.wire.v1.Settled
+	(*Dispatch)(nil),           // 15: fettle.wire.v1.Dispatch
+	(*Recover)(nil),            // 16: fettle.wire.v1.Recover
+	(*Outcome)(nil),            // 17: fettle.wire.v1.Outcome
+	(*Look)(nil),               // 18: fettle.wire.v1.Look
+	(*LookAnswer)(nil),         // 19: fettle.wire.v1.LookAnswer
+	(*Preview)(nil),            // 20: fettle.wire.v1.Preview
+	(*PreviewAnswer)(nil),      // 21: fettle.wire.v1.PreviewAnswer
+	(*Freeze)(nil),             // 22: fettle.wire.v1.Freeze
+	(*FreezeState)(nil),        // 23: fettle.wire.v1.FreezeState
+	(*Ping)(nil),               // 24: fettle.wire.v1.Ping
+	(*Pong)(nil),               // 25: fettle.wire.v1.Pong
+	(*StatusRequest)(nil),      // 26: fettle.wire.v1.StatusRequest
+	(*StatusResponse)(nil),     // 27: fettle.wire.v1.StatusResponse
+	(*IncidentsRequest)(nil),   // 28: fettle.wire.v1.IncidentsRequest
+	(*IncidentsResponse)(nil),  // 29: fettle.wire.v1.IncidentsResponse
+	(*IncidentRequest)(nil),    // 30: fettle.wire.v1.IncidentRequest
+	(*IncidentResponse)(nil),   // 31: fettle.wire.v1.IncidentResponse
+	(*AnswerRequest)(nil),      // 32: fettle.wire.v1.AnswerRequest
+	(*AnswerResponse)(nil),     // 33: fettle.wire.v1.AnswerResponse
+	(*SetFreezeRequest)(nil),   // 34: fettle.wire.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil),  // 35: fettle.wire.v1.SetFreezeResponse
+	(*ThawRequest)(nil),        // 36: fettle.wire.v1.ThawRequest
+	(*ThawResponse)(nil),       // 37: fettle.wire.v1.ThawResponse
+	(*HostsRequest)(nil),       // 38: fettle.wire.v1.HostsRequest
+	(*HostsResponse)(nil),      // 39: fettle.wire.v1.HostsResponse
+	(*Host)(nil),               // 40: fettle.wire.v1.Host
+	(*ForgetRequest)(nil),      // 41: fettle.wire.v1.ForgetRequest
+	(*ForgetResponse)(nil),     // 42: fettle.wire.v1.ForgetResponse
+	(*JoinTokenRequest)(nil),   // 43: fettle.wire.v1.JoinTokenRequest
+	(*JoinTokenResponse)(nil),  // 44: fettle.wire.v1.JoinTokenResponse
+	(*GroupsRequest)(nil),      // 45: fettle.wire.v1.GroupsRequest
+	(*GroupsResponse)(nil),     // 46: fettle.wire.v1.GroupsResponse
+	(*ConditionsRequest)(nil),  // 47: fettle.wire.v1.ConditionsRequest
+	(*ConditionsResponse)(nil), // 48: fettle.wire.v1.ConditionsResponse
+	(*LogRequest)(nil),         // 49: fettle.wire.v1.LogRequest
+	(*LogResponse)(nil),        // 50: fettle.wire.v1.LogResponse
+	(*WatchRequest)(nil),       // 51: fettle.wire.v1.WatchRequest
+	(*WatchResponse)(nil),      // 52: fettle.wire.v1.WatchResponse
 }
 var file_wire_proto_depIdxs = []int32{
 	6,  // 0: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
@@ -3317,25 +3404,27 @@ var file_wire_proto_depIdxs = []int32{
 	41, // 33: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
 	43, // 34: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
 	45, // 35: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
-	47, // 36: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
-	49, // 37: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
-	1,  // 38: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
-	3,  // 39: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
-	5,  // 40: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
-	27, // 41: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
-	29, // 42: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
-	31, // 43: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
-	33, // 44: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
-	35, // 45: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
-	37, // 46: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
-	39, // 47: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
-	42, // 48: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
-	44, // 49: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
-	46, // 50: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
-	48, // 51: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
-	50, // 52: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
-	38, // [38:53] is the sub-list for method output_type
-	23, // [23:38] is the sub-list for method input_type
+	47, // 36: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
+	49, // 37: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
+	51, // 38: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
+	1,  // 39: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
+	3,  // 40: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
+	5,  // 41: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
+	27, // 42: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
+	29, // 43: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
+	31, // 44: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
+	33, // 45: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
+	35, // 46: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
+	37, // 47: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
+	39, // 48: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
+	42, // 49: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
+	44, // 50: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
+	46, // 51: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
+	48, // 52: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
+	50, // 53: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
+	52, // 54: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
+	39, // [39:55] is the sub-list for method output_type
+	23, // [23:39] is the sub-list for method input_type
 	23, // [23:23] is the sub-list for extension type_name
 	23, // [23:23] is the sub-list for extension extendee
 	0,  // [0:23] is the sub-list for field type_name
@@ -3373,7 +3462,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

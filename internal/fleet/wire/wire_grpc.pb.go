@@ -281,18 +281,19 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AdminService_Status_FullMethodName    = "/fettle.wire.v1.AdminService/Status"
-	AdminService_Incidents_FullMethodName = "/fettle.wire.v1.AdminService/Incidents"
-	AdminService_Incident_FullMethodName  = "/fettle.wire.v1.AdminService/Incident"
-	AdminService_Answer_FullMethodName    = "/fettle.wire.v1.AdminService/Answer"
-	AdminService_SetFreeze_FullMethodName = "/fettle.wire.v1.AdminService/SetFreeze"
-	AdminService_Thaw_FullMethodName      = "/fettle.wire.v1.AdminService/Thaw"
-	AdminService_Hosts_FullMethodName     = "/fettle.wire.v1.AdminService/Hosts"
-	AdminService_Forget_FullMethodName    = "/fettle.wire.v1.AdminService/Forget"
-	AdminService_JoinToken_FullMethodName = "/fettle.wire.v1.AdminService/JoinToken"
-	AdminService_Groups_FullMethodName    = "/fettle.wire.v1.AdminService/Groups"
-	AdminService_Log_FullMethodName       = "/fettle.wire.v1.AdminService/Log"
-	AdminService_Watch_FullMethodName     = "/fettle.wire.v1.AdminService/Watch"
+	AdminService_Status_FullMethodName     = "/fettle.wire.v1.AdminService/Status"
+	AdminService_Incidents_FullMethodName  = "/fettle.wire.v1.AdminService/Incidents"
+	AdminService_Incident_FullMethodName   = "/fettle.wire.v1.AdminService/Incident"
+	AdminService_Answer_FullMethodName     = "/fettle.wire.v1.AdminService/Answer"
+	AdminService_SetFreeze_FullMethodName  = "/fettle.wire.v1.AdminService/SetFreeze"
+	AdminService_Thaw_FullMethodName       = "/fettle.wire.v1.AdminService/Thaw"
+	AdminService_Hosts_FullMethodName      = "/fettle.wire.v1.AdminService/Hosts"
+	AdminService_Forget_FullMethodName     = "/fettle.wire.v1.AdminService/Forget"
+	AdminService_JoinToken_FullMethodName  = "/fettle.wire.v1.AdminService/JoinToken"
+	AdminService_Groups_FullMethodName     = "/fettle.wire.v1.AdminService/Groups"
+	AdminService_Conditions_FullMethodName = "/fettle.wire.v1.AdminService/Conditions"
+	AdminService_Log_FullMethodName        = "/fettle.wire.v1.AdminService/Log"
+	AdminService_Watch_FullMethodName      = "/fettle.wire.v1.AdminService/Watch"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -312,6 +313,8 @@ type AdminServiceClient interface {
 	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
 	JoinToken(ctx context.Context, in *JoinTokenRequest, opts ...grpc.CallOption) (*JoinTokenResponse, error)
 	Groups(ctx context.Context, in *GroupsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GroupsResponse], error)
+	// Conditions sends what is raised.
+	Conditions(ctx context.Context, in *ConditionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConditionsResponse], error)
 	Log(ctx context.Context, in *LogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogResponse], error)
 	// Watch sends every open incident as it is, then every change, until the
 	// caller ends it.
@@ -444,9 +447,28 @@ func (c *adminServiceClient) Groups(ctx context.Context, in *GroupsRequest, opts
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_GroupsClient = grpc.ServerStreamingClient[GroupsResponse]
 
+func (c *adminServiceClient) Conditions(ctx context.Context, in *ConditionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConditionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[2], AdminService_Conditions_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ConditionsRequest, ConditionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ConditionsClient = grpc.ServerStreamingClient[ConditionsResponse]
+
 func (c *adminServiceClient) Log(ctx context.Context, in *LogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[2], AdminService_Log_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[3], AdminService_Log_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -465,7 +487,7 @@ type AdminService_LogClient = grpc.ServerStreamingClient[LogResponse]
 
 func (c *adminServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[3], AdminService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[4], AdminService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -499,6 +521,8 @@ type AdminServiceServer interface {
 	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
 	JoinToken(context.Context, *JoinTokenRequest) (*JoinTokenResponse, error)
 	Groups(*GroupsRequest, grpc.ServerStreamingServer[GroupsResponse]) error
+	// Conditions sends what is raised.
+	Conditions(*ConditionsRequest, grpc.ServerStreamingServer[ConditionsResponse]) error
 	Log(*LogRequest, grpc.ServerStreamingServer[LogResponse]) error
 	// Watch sends every open incident as it is, then every change, until the
 	// caller ends it.
@@ -542,6 +566,9 @@ func (UnimplementedAdminServiceServer) JoinToken(context.Context, *JoinTokenRequ
 }
 func (UnimplementedAdminServiceServer) Groups(*GroupsRequest, grpc.ServerStreamingServer[GroupsResponse]) error {
 	return status.Error(codes.Unimplemented, "method Groups not implemented")
+}
+func (UnimplementedAdminServiceServer) Conditions(*ConditionsRequest, grpc.ServerStreamingServer[ConditionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method Conditions not implemented")
 }
 func (UnimplementedAdminServiceServer) Log(*LogRequest, grpc.ServerStreamingServer[LogResponse]) error {
 	return status.Error(codes.Unimplemented, "method Log not implemented")
@@ -736,6 +763,17 @@ func _AdminService_Groups_Handler(srv interface{}, stream grpc.ServerStream) err
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_GroupsServer = grpc.ServerStreamingServer[GroupsResponse]
 
+func _AdminService_Conditions_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ConditionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).Conditions(m, &grpc.GenericServerStream[ConditionsRequest, ConditionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_ConditionsServer = grpc.ServerStreamingServer[ConditionsResponse]
+
 func _AdminService_Log_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(LogRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -807,6 +845,11 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Groups",
 			Handler:       _AdminService_Groups_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Conditions",
+			Handler:       _AdminService_Conditions_Handler,
 			ServerStreams: true,
 		},
 		{

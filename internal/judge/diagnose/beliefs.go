@@ -26,21 +26,21 @@ const (
 
 // node is one condition of one subject, judged or not.
 type node struct {
-	spec, subj int32
-	state      state
 	reading
-	cand int32 // its place in beliefs.cands, none if it is no candidate
+	spec, subj int32
+	cand       int32 // its place in beliefs.cands, none if it is no candidate
+	state      state
 }
 
 // reading is what the world says about a condition.
 type reading struct {
-	said   state
-	judged bool
 	after  int64   // it began after this: never if it was never seen clear
 	before int64   // and no later than this, while it is raised: ever if that is not known
 	clear  int64   // when what showed it clear last was asked for, while it is clear
-	host   int32   // the one host whose observers know of it, none if there are several or no one
 	yes    []int32 // the hosts that say it is there, sorted
+	host   int32   // the one host whose observers know of it, none if there are several or no one
+	said   state
+	judged bool
 }
 
 // cand is a condition that can be a cause: raised, or unknown and able to have
@@ -102,9 +102,9 @@ type beliefs struct {
 
 // find returns a subject's condition, none if it was never met.
 func (b *beliefs) find(subj, spec int32) int32 {
-	for _, n := range b.subjects[subj].nodes {
-		if b.nodes[n].spec == spec {
-			return n
+	for _, s := range b.subjects[subj].nodes {
+		if s.spec == spec {
+			return s.node
 		}
 	}
 	return none
@@ -126,7 +126,10 @@ func (b *beliefs) ensure(subj, spec int32) int32 {
 	}
 	b.nodes[n] = node{spec: spec, subj: subj, cand: none, reading: unjudged()}
 	s := &b.subjects[subj]
-	s.nodes = append(s.nodes, n)
+	if s.nodes == nil {
+		s.nodes = carve(&b.slotRoom, 4)
+	}
+	s.nodes = append(s.nodes, slot{spec, n})
 	return n
 }
 

@@ -203,13 +203,15 @@ func (d *Diagnoser) tidy() {
 
 func (d *Diagnoser) forgetSubject(id int32) {
 	s := &d.subjects[id]
-	for _, n := range s.nodes {
-		if d.nodes[n].judged || d.nodes[n].cand != none {
+	for _, at := range s.nodes {
+		if d.nodes[at.node].judged || d.nodes[at.node].cand != none {
 			return
 		}
 	}
 	nodes := s.nodes
 	if d.forget(id) {
-		d.freeNodes = append(d.freeNodes, nodes...)
+		for _, at := range nodes {
+			d.freeNodes = append(d.freeNodes, at.node)
+		}
 	}
 }

@@ -20,9 +20,6 @@ type watch struct {
 	hosts   []observer
 	flipped []int32        // hosts whose figures changed
 	doubts  map[int32]bool // nodes that are raised on the word of ill observers alone
-
-	last   fettle.Subject // the host that was asked for last
-	lastID int32
 }
 
 // observer is one host's figures.
@@ -52,9 +49,11 @@ const (
 	gone // it did not answer, or a critical condition was seen
 )
 
-func (w *watch) host(s fettle.Subject) int32 {
-	if s == w.last && len(w.hosts) > 0 {
-		return w.lastID
+// host returns the number of an observer. guess is who it probably is, and is
+// kept right.
+func (w *watch) host(s fettle.Subject, guess *int32) int32 {
+	if int(*guess) < len(w.hosts) && w.hosts[*guess].host == s {
+		return *guess
 	}
 	id, ok := w.ids[s]
 	if !ok {
@@ -62,7 +61,7 @@ func (w *watch) host(s fettle.Subject) int32 {
 		w.ids[s] = id
 		w.hosts = append(w.hosts, observer{host: s, root: rootText(s)})
 	}
-	w.last, w.lastID = s, id
+	*guess = id
 	return id
 }
 
@@ -111,7 +110,7 @@ func (d *Diagnoser) noteLooks(id int32, sights []sighting) {
 	}
 	d.watch.tally(d.subjects[id].looks, -1)
 	d.watch.tally(looks, 1)
-	d.subjects[id].looks = slices.Clone(looks)
+	d.subjects[id].looks = append(carve(&d.lookRoom, len(looks)), looks...)
 }
 
 func sightOf(r fettle.Reason) sight {

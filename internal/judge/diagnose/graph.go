@@ -19,6 +19,23 @@ type graph struct {
 	seen  []uint32 // by subject: the walk that met it last
 	walks uint32
 	a, b  []int32 // the subjects at the present and the next hop of a walk
+
+	// Room for the lists of many subjects at once, while the world is loaded.
+	arcRoom  []uint32
+	slotRoom []slot
+	linkRoom []link
+	lookRoom []look
+}
+
+// carve takes a list of this capacity from room, or makes one if there is none
+// left.
+func carve[T any](room *[]T, capacity int) []T {
+	if len(*room) < capacity {
+		return make([]T, 0, capacity)
+	}
+	list := (*room)[:0:capacity]
+	*room = (*room)[capacity:]
+	return list
 }
 
 // subject is one subject with its arcs, as a sorted list of direction and
@@ -28,10 +45,13 @@ type subject struct {
 	root  string // the escaped first segment of its name: what it belongs to
 	kind  int32
 	arcs  []uint32
-	nodes []int32 // its conditions: indices of beliefs.nodes
-	shown []link  // the edges that its own observations show, sorted
-	looks []look  // who looks at it from another host
+	nodes []slot // its conditions
+	shown []link // the edges that its own observations show, sorted
+	looks []look // who looks at it from another host
 }
+
+// slot is a condition of a subject: what it is, and its place in beliefs.nodes.
+type slot struct{ spec, node int32 }
 
 // link is an edge between subjects.
 type link struct {
@@ -100,8 +120,8 @@ func (g *graph) forget(id int32) bool {
 }
 
 func (g *graph) link(l link) {
-	insertArc(&g.subjects[l.from].arcs, l.rel|uint32(l.to))
-	insertArc(&g.subjects[l.to].arcs, l.rel|backwards|uint32(l.from))
+	g.insertArc(&g.subjects[l.from].arcs, l.rel|uint32(l.to))
+	g.insertArc(&g.subjects[l.to].arcs, l.rel|backwards|uint32(l.from))
 }
 
 func (g *graph) unlink(l link) {
@@ -109,9 +129,9 @@ func (g *graph) unlink(l link) {
 	removeArc(&g.subjects[l.to].arcs, l.rel|backwards|uint32(l.from))
 }
 
-func insertArc(arcs *[]uint32, a uint32) {
+func (g *graph) insertArc(arcs *[]uint32, a uint32) {
 	if *arcs == nil {
-		*arcs = make([]uint32, 0, 4)
+		*arcs = carve(&g.arcRoom, 4)
 	}
 	i, _ := slices.BinarySearch(*arcs, a)
 	*arcs = slices.Insert(*arcs, i, a)

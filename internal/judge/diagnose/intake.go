@@ -57,6 +57,8 @@ func (d *Diagnoser) makeRoom(subjects, conditions int) {
 	d.subjects, d.seen = slices.Grow(d.subjects, subjects), slices.Grow(d.seen, subjects)
 	all := conditions + conditions/4 // some will be supposed
 	d.nodes, d.marks, d.labels = slices.Grow(d.nodes, all), slices.Grow(d.marks, all), slices.Grow(d.labels, all)
+	d.arcRoom, d.slotRoom = make([]uint32, 4*subjects), make([]slot, 4*subjects)
+	d.linkRoom, d.lookRoom = make([]link, 3*subjects), make([]look, 2*subjects)
 	d.in.changes, d.in.sights = slices.Grow(d.in.changes, conditions), slices.Grow(d.in.sights, subjects)
 }
 
@@ -88,9 +90,9 @@ func (d *Diagnoser) read(w *world.World, id int32) {
 	}, func(c *fettle.Condition) {
 		d.marked(d.readCondition(id, c))
 	})
-	for _, n := range d.subjects[id].nodes {
-		if d.nodes[n].judged && d.marks[n] != d.mark {
-			d.in.changes = append(d.in.changes, change{n, unjudged()})
+	for _, at := range d.subjects[id].nodes {
+		if d.nodes[at.node].judged && d.marks[at.node] != d.mark {
+			d.in.changes = append(d.in.changes, change{at.node, unjudged()})
 		}
 	}
 	d.noteLinks(id, links)
@@ -101,10 +103,14 @@ func (d *Diagnoser) read(w *world.World, id int32) {
 func (d *Diagnoser) readObservation(links []link, id int32, o *fettle.Observation) []link {
 	for _, e := range o.Edges {
 		if rel, ok := arcMask(e.Rel, false); ok {
-			links = append(links, link{d.intern(e.From, d.kinds), d.intern(e.To, d.kinds), rel})
+			from := id
+			if e.From != o.Subject {
+				from = d.intern(e.From, d.kinds)
+			}
+			links = append(links, link{from, d.intern(e.To, d.kinds), rel})
 		}
 	}
-	d.in.sights = append(d.in.sights, sighting{id, d.watch.host(o.Host), sightOf(o.Reason)})
+	d.in.sights = append(d.in.sights, sighting{id, d.watch.host(o.Host, &d.subjects[id].host), sightOf(o.Reason)})
 	return links
 }
 
@@ -140,7 +146,7 @@ func (d *Diagnoser) noteLinks(id int32, links []link) {
 			j++
 		}
 	}
-	d.subjects[id].shown = slices.Clone(links)
+	d.subjects[id].shown = append(carve(&d.linkRoom, len(links)), links...)
 }
 
 // readingOf reduces a condition to what the diagnosis needs of it, and notes who
@@ -160,7 +166,7 @@ func (d *Diagnoser) readingOf(id int32, c *fettle.Condition, critical bool) read
 	several := false
 	for i := range c.Evidence {
 		e := &c.Evidence[i]
-		h := d.watch.host(e.Observer.Host)
+		h := d.watch.host(e.Observer.Host, &d.subjects[id].host)
 		switch {
 		case r.host == none && !several:
 			r.host = h
@@ -250,8 +256,8 @@ func (d *Diagnoser) takeEdges(first bool) (changed []int32) {
 	}
 	for _, list := range [2][]link{d.in.removed, d.in.added} {
 		for _, l := range list {
-			for _, n := range d.subjects[l.from].nodes {
-				d.stir(n) // its own machine may be another
+			for _, at := range d.subjects[l.from].nodes {
+				d.stir(at.node) // its own machine may be another
 			}
 		}
 	}

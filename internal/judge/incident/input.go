@@ -113,6 +113,7 @@ type Progress struct {
 	Acted     time.Time             `json:"acted,omitzero"`      // when the step in flight was done: only what was asked for later verifies it
 	Again     int                   `json:"again,omitempty"`     // consecutive refusals or retries, for the back-off
 	Looked    int                   `json:"looked,omitempty"`    // times that a settling look was asked for
+	Round     time.Time             `json:"round,omitzero"`      // the onset since which everything around the cause was looked at
 	Wide      bool                  `json:"wide,omitempty"`      // everything about the cause was looked at
 	Approval  *guard.Approval       `json:"approval,omitempty"`
 	Mine      bool                  `json:"mine,omitempty"`     // a person took it over: nothing more is done by itself

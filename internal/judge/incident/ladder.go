@@ -50,10 +50,36 @@ func (m *Mind) consider(r *Record) {
 		m.supersede(r, g)
 		return
 	}
-	if !m.settled(r, cond) {
+	if !m.settled(r, cond) || !m.lookedRound(r, cond) {
 		return
 	}
 	m.propose(r, cond)
+}
+
+// lookedRound reports whether everything that a plan could rest on was looked at
+// since the trouble began: the cause, all that could have brought it about, and
+// the whole and the votes that hang on it. Where not, it has asked for it: what
+// is remembered from before tells of a world that is no more.
+func (m *Mind) lookedRound(r *Record, cond fettle.Condition) bool {
+	if !cond.FirstSeen.After(r.Progress.Round) {
+		return true
+	}
+	r.Progress.Round = cond.FirstSeen
+	s := r.Cause.Subject
+	looks := append(m.suspects(r.Cause), m.looksAt(s)...)
+	looks = append(looks, m.looksAtVotes(s)...)
+	for _, path := range []fettle.Path{">part-of", "<part-of"} {
+		for _, other := range m.world.Related(s, path) {
+			looks = append(looks, m.looksAt(other)...)
+		}
+	}
+	if looks = m.notFresh(looks, cond.FirstSeen); len(looks) == 0 {
+		return true
+	}
+	r.Progress.Key = r.ID + "?round"
+	m.phase(r, PhaseSettle, m.now.Add(gatherWait+time.Second))
+	m.decisions = append(m.decisions, Decision{Kind: Gather, Incident: r.ID, Key: r.Progress.Key, Looks: looks, Within: gatherWait})
+	return false
 }
 
 // settled reports whether the diagnosis may be acted upon; where not, it has

@@ -9,10 +9,11 @@ import "fettle/internal/fettle"
 // EachObservation calls visit with what every observer last saw of every
 // subject, all of one subject in a row.
 func (w *World) EachObservation(visit func(*fettle.Observation)) {
+	var o fettle.Observation // one for all: the visitor's pointer escapes
 	// any order: the visitor puts things in order itself
 	for _, n := range w.nodes {
 		// any order: the visitor puts things in order itself
-		for _, o := range n.seen {
+		for _, o = range n.seen {
 			visit(&o)
 		}
 	}
@@ -20,8 +21,9 @@ func (w *World) EachObservation(visit func(*fettle.Observation)) {
 
 // EachCondition calls visit with every judged condition.
 func (w *World) EachCondition(visit func(*fettle.Condition)) {
+	var c fettle.Condition
 	// any order: the visitor puts things in order itself
-	for _, c := range w.conds {
+	for _, c = range w.conds {
 		visit(&c)
 	}
 }

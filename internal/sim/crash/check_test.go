@@ -1,0 +1,151 @@
+package crash
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/google/go-cmp/cmp"
+
+	"fettle/internal/act/journal"
+	"fettle/internal/fettle"
+	"fettle/internal/fleet/pki"
+	"fettle/internal/judge/incident"
+)
+
+// stepName is the step of a dispatch, with what is done of it.
+func stepName(d fettle.Dispatch) string {
+	if d.Undo {
+		return d.Step.ID + ".undo"
+	}
+	return d.Step.ID
+}
+
+// keyName is the step that a key is for: keys are INCIDENT.TRY.STEP.
+func keyName(key string) string {
+	parts := strings.SplitN(key, ".", 3)
+	return parts[len(parts)-1]
+}
+
+// outcome is how a run ended, for comparison with another.
+type outcome struct {
+	state   state
+	history history
+	records []incident.Record
+}
+
+// inspect reads what a run left behind, and checks what must be so of any.
+func (s *scenario) inspect(ctx context.Context, dir string, st state) (outcome, error) {
+	o := outcome{state: st}
+	var err error
+	if o.history, err = (&machines{path: machinesFile(dir)}).read(); err != nil {
+		return o, err
+	}
+	if o.records, err = s.stored(ctx, dir); err != nil {
+		return o, err
+	}
+	for _, host := range append(append([]fettle.Subject(nil), s.acting...), s.watch...) {
+		j, err := journal.Open(ctx, journalFile(dir, host), journal.Options{})
+		if err != nil {
+			return o, fmt.Errorf("the journal of %s: %w", host, err)
+		}
+		if err := j.Close(); err != nil {
+			return o, err
+		}
+	}
+	return o, o.sound()
+}
+
+// stored reads the incidents back and checks the chain.
+func (s *scenario) stored(ctx context.Context, dir string) (records []incident.Record, err error) {
+	ca, err := pki.Open(caDir(dir))
+	if err != nil {
+		return nil, err
+	}
+	disk, err := openStore(ctx, s.store, dir, ca.Fleet())
+	if err != nil {
+		return nil, fmt.Errorf("the store: %w", err)
+	}
+	defer func() {
+		if cerr := disk.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if _, err := disk.Check(ctx); err != nil {
+		return nil, fmt.Errorf("the store's chain: %w", err)
+	}
+	loaded, err := disk.Load(ctx)
+	return loaded.Records, err
+}
+
+// sound checks that no key and no step acted twice, and that the stories tell of
+// every effect once.
+func (o outcome) sound() error {
+	keys, whats := map[string]int{}, map[string]int{}
+	for _, e := range o.history.effects {
+		keys[e.Key]++
+		whats[e.what()]++
+		if keys[e.Key] > 1 || whats[e.what()] > 1 {
+			return fmt.Errorf("done twice: %s under %s\n%s", e.what(), e.Key, o)
+		}
+	}
+	told := map[string]int{}
+	for _, r := range o.records {
+		for _, e := range r.Story {
+			if e.Kind == fettle.EvDone || e.Kind == fettle.EvUndone {
+				told[e.Key]++
+			}
+		}
+	}
+	for _, e := range o.history.effects {
+		if told[e.Key] != 1 {
+			return fmt.Errorf("the stories tell %d times of %s under %s\n%s", told[e.Key], e.what(), e.Key, o)
+		}
+		delete(told, e.Key)
+	}
+	for key := range told {
+		return fmt.Errorf("a story tells of %s, which had no effect\n%s", key, o)
+	}
+	return nil
+}
+
+// String is what happened, for a failure.
+func (o outcome) String() string {
+	var b strings.Builder
+	for _, e := range o.history.effects {
+		fmt.Fprintf(&b, "effect: %s under %s\n", e.what(), e.Key)
+	}
+	for _, r := range o.records {
+		fmt.Fprintf(&b, "incident %s on %s: %s %s\n", r.ID, r.Cause, r.State, r.Why)
+		for _, e := range r.Story {
+			fmt.Fprintf(&b, "  %s %-9s %s %s\n", e.At.Format("15:04:05.000"), e.Kind, e.Key, e.Text)
+			for _, v := range e.Verdicts {
+				if !v.Allow {
+					fmt.Fprintf(&b, "      %s: %s %s\n", v.Guard, v.Why, v.Arithmetic)
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+// differences holds a run against the one that nobody disturbed.
+func (o outcome) differences(calm outcome) error {
+	var was, is []string
+	for _, e := range calm.history.effects {
+		was = append(was, e.what())
+	}
+	for _, e := range o.history.effects {
+		is = append(is, e.what())
+	}
+	if d := cmp.Diff(was, is); d != "" {
+		return fmt.Errorf("other effects than when nobody died (-calm +now):\n%s%s", d, o)
+	}
+	if d := cmp.Diff(calm.history.sorted(), o.history.sorted()); d != "" {
+		return fmt.Errorf("the machines are not as when nobody died (-calm +now):\n%s%s", d, o)
+	}
+	if d := cmp.Diff(calm.state.Raised, o.state.Raised); d != "" {
+		return fmt.Errorf("other conditions than when nobody died (-calm +now):\n%s%s", d, o)
+	}
+	return nil
+}
