@@ -47,7 +47,7 @@ type Fleet struct {
 }
 
 // Start boots that many hosts, starts Fettle on all of them and returns when the
-// server has all agents. Everything goes when the test ends; if it failed, first
+// server knows what all its agents see. Everything goes when the test ends; if it failed, first
 // what Fettle logged and the incidents' stories go into the test's log.
 func Start(t testing.TB, hosts int, o Options) *Fleet {
 	t.Helper()
@@ -73,6 +73,9 @@ func Start(t testing.TB, hosts int, o Options) *Fleet {
 		return f.join(h)
 	})
 	Until(t, "all agents to be connected", func() bool { return f.connected() == hosts })
+	Until(t, "all agents to have told what they see", func() bool {
+		return strings.Count(f.must(f.server(), "journalctl", "-b", "-o", "cat", "--no-pager", "-u", UpUnit), saidAll) >= hosts
+	})
 	return f
 }
 
@@ -141,6 +144,10 @@ func (f *Fleet) alive(h *lab.Host, unit string) {
 		f.t.Fatalf("%s: %s is %s", h.Name(), unit, state)
 	}
 }
+
+// saidAll is what a server logs when an agent has told of everything that it
+// sees; before that it would miss what comes and goes.
+const saidAll = "an agent has told all that it sees"
 
 // noContact is the exit status of a command that could not reach the server.
 const noContact = 4

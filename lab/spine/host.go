@@ -109,7 +109,7 @@ func (f *Fleet) Sums(h *lab.Host, dir string) string {
 // host was booted, as its manager's journal says.
 func (f *Fleet) CheckStarts(h *lab.Host, unit string, want int) {
 	f.t.Helper()
-	out := f.must(h, "sh", "-c", `journalctl -b -o cat --output-fields=INVOCATION_ID _PID=1 UNIT="$1" JOB_TYPE=start | grep -c .`, "sh", unit)
+	out := f.must(h, "sh", "-c", `journalctl -b -o cat --output-fields=INVOCATION_ID _PID=1 UNIT="$1" JOB_TYPE=start JOB_RESULT=done | grep -c .`, "sh", unit)
 	if got, err := strconv.Atoi(out); err != nil || got != want {
 		f.t.Errorf("%s: %s was started %s times, want %d", h.Name(), unit, out, want)
 	}

@@ -43,7 +43,7 @@ func README(c fettle.Catalogue, sampleConfig []byte) string {
 		p.line("## What it can break, for drills and tests")
 		for _, f := range c.Faults {
 			p.item("`%s`, on a %s, raises `%s`. %s", f.Name, f.Target, f.Raises, sentence(f.Doc))
-			p.params("Parameters", f.Params)
+			p.params("Parameter", f.Params)
 		}
 		p.end()
 	}

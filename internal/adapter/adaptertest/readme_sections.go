@@ -10,11 +10,11 @@ import (
 func (p *page) probe(s fettle.ProbeSpec) {
 	p.line("### `%s`", s.Name)
 	p.text("%s", sentence(s.Doc))
-	how := fmt.Sprintf("looks every %s", span(s.Interval))
+	how := fmt.Sprintf("looked at every %s", span(s.Interval))
 	if s.Told {
-		how = fmt.Sprintf("is told of changes at once, and looks every %s to be sure", span(s.Interval))
+		how = fmt.Sprintf("told of changes at once, and looked at every %s to be sure", span(s.Interval))
 	}
-	p.text("Of a `%s`; %s; what does not answer within %s is unknown.%s", s.Kind, how, span(s.Timeout), needs(s.Needs))
+	p.text("Subject: `%s`; %s; what does not answer within %s is unknown.%s", s.Kind, how, span(s.Timeout), needs(s.Needs))
 	p.WriteString("| fact | type | meaning |\n|---|---|---|\n")
 	for _, f := range s.Facts {
 		fmt.Fprintf(p, "| `%s` | %s | %s |\n", f.Name, f.Type, strings.ReplaceAll(f.Doc, "|", `\|`))
@@ -26,7 +26,7 @@ func needs(what string) string {
 	if what == "" {
 		return ""
 	}
-	return " Needs " + sentence(what)
+	return " Needs: " + sentence(what)
 }
 
 func (p *page) condition(s fettle.ConditionSpec) {
@@ -137,13 +137,13 @@ func (p *page) action(s fettle.ActionSpec) {
 		p.item("Lets go only what the policy lists as disposable: `%s`.", s.Disposes)
 	}
 	for _, e := range s.Effects {
-		p.item("Afterwards %s.", effect(e))
+		p.item("Afterwards: %s.", effect(e))
 	}
 	if s.Needs != "" {
-		p.item("Needs %s", sentence(s.Needs))
+		p.item("Needs: %s", sentence(s.Needs))
 	}
-	p.params("Takes", s.Params)
-	p.params("Gives", s.Outputs)
+	p.params("Parameter", s.Params)
+	p.params("Output", s.Outputs)
 	p.end()
 }
 
@@ -152,10 +152,26 @@ func effect(e fettle.EffectSpec) string {
 	if e.On != "" {
 		on = "`" + e.On + "`"
 	}
-	if e.Quorum != "" {
-		return fmt.Sprintf("in its quorum group %s: `%s`", on, e.Quorum)
+	switch e.Quorum {
+	case "":
+		return fmt.Sprintf("`%s` of %s is `%s`", e.Fact, on, e.To)
+	case fettle.QuorumStop:
+		return on + " does not serve in its quorum group"
+	case fettle.QuorumStart:
+		return on + " serves in its quorum group"
+	case fettle.QuorumRemove:
+		return on + " is no member of its quorum group"
+	case fettle.QuorumLearner:
+		return on + " is a member of its quorum group, without a vote"
+	case fettle.QuorumPromote:
+		return on + " has a vote in its quorum group"
+	case fettle.QuorumLead:
+		return on + " leads its quorum group"
+	case fettle.QuorumYield:
+		return on + " does not lead its quorum group"
+	default:
+		return fmt.Sprintf("of its quorum group %s is: %s", on, e.Quorum)
 	}
-	return fmt.Sprintf("`%s` of %s is `%s`", e.Fact, on, e.To)
 }
 
 func (p *page) params(word string, list []fettle.ParamSpec) {

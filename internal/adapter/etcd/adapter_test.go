@@ -31,6 +31,7 @@ type suite struct {
 func (s *suite) rig(t *testing.T) adaptertest.Rig {
 	t.Helper()
 	s.now = newRig(t, rigOptions{serial: true, ports: s.ports, comment: canary})
+	s.now.put(s.now.witness(), "k", 10, 64)
 	return s.of(s.now)
 }
 
@@ -52,8 +53,8 @@ func (r *rig) witness() *testMember { return r.members[2] }
 func (r *rig) settle(ctx context.Context) {
 	r.until("it settles", func() bool {
 		l := r.witness().in.cluster.look(ctx)
-		for i, v := range l.views {
-			m := r.members[i]
+		for _, m := range r.members {
+			v, _ := l.of(m.in.member)
 			u, err := r.svc.Unit(ctx, m.unit)
 			if up := err == nil && u.ActiveState == "active"; v.listed && up != (l.serving(v) == fettle.Yes) {
 				return false
@@ -70,13 +71,13 @@ func (r *rig) state(ctx context.Context) string {
 	if err != nil {
 		return err.Error()
 	}
-	for i, v := range l.views {
-		m := r.members[i]
+	for _, m := range r.members {
+		v, _ := l.of(m.in.member)
 		u, err := r.svc.Unit(ctx, m.unit)
 		env, eerr := os.ReadFile(m.env)
 		_, derr := os.Stat(filepath.Join(m.data, "member"))
 		fmt.Fprintf(&b, "%s %s listed %v learner %v leads %v; unit %s %v; data %v; settings %q %v\n",
-			v.name, hex(v.id), v.listed, v.learner, v.id == l.leader, u.ActiveState, err, derr == nil, env, eerr)
+			m.name, hex(v.id), v.listed, v.learner, v.id == l.leader, u.ActiveState, err, derr == nil, env, eerr)
 		snaps, _ := filepath.Glob(filepath.Join(filepath.Dir(m.data), "fettle-snapshots", "*"))
 		fmt.Fprintf(&b, " snapshots %v\n", snaps)
 		if v.status != nil {

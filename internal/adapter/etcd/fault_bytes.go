@@ -13,9 +13,41 @@ import (
 // damageFault is etcd.damage_wal.
 type damageFault struct{ *cluster }
 
-// damageLength is how many bytes are overwritten: less than a record, more than
-// what a checksum could be lucky with.
-const damageLength = 64
+const (
+	// damageLength is how many bytes are changed: more than a checksum could be
+	// lucky with.
+	damageLength = 64
+	// damageSkip is the head of a record: length, type and checksum. It stays as it
+	// is: where a length is damaged etcd takes the rest of the log for torn, cuts it
+	// off and begins to run without it.
+	damageSkip = 8 + 24
+)
+
+// placeToDamage finds the record nearest to the middle of the used part of a
+// segment that is long enough.
+func (in *instance) placeToDamage(ctx context.Context, d layout, segment machine.Stat) (int64, error) {
+	var fit []int64
+	var end int64
+	w := walReader{each: func(at, body int64) {
+		if body >= damageSkip+damageLength {
+			fit = append(fit, at+damageSkip)
+		}
+		end = at + 8 + body
+	}}
+	if err := d.segment(ctx, in.m.Files, &w, segment, true, true); err != nil {
+		return 0, err
+	}
+	if len(fit) == 0 {
+		return 0, errors.New("no record in it is long enough; write something first")
+	}
+	best := fit[0]
+	for _, at := range fit {
+		if max(at-end/2, end/2-at) < max(best-end/2, end/2-best) {
+			best = at
+		}
+	}
+	return best, nil
+}
 
 // Inject implements fettle.Fault.
 func (f damageFault) Inject(ctx context.Context, target fettle.Subject, _ fettle.Facts) (fettle.Injected, error) {
@@ -33,10 +65,11 @@ func (f damageFault) Inject(ctx context.Context, target fettle.Subject, _ fettle
 	}
 	segment := d.segments[len(d.segments)-1]
 	file := path.Join(d.wal, segment.Name)
-	w := walReader{}
-	if err := d.segment(ctx, in.m.Files, &w, segment, true, true); err != nil || w.info.used < 4*damageLength {
-		return nil, fettle.Refuse(op, target, "write something first", "its log is too short, or damaged already (%v)", err)
+	place, err := in.placeToDamage(ctx, d, segment)
+	if err != nil {
+		return nil, errors.Join(fettle.Refuse(op, target, "it is started again", "its log: %w", err), in.tryStart(ctx))
 	}
+	identity := in.data(ctx, false).Member
 	dir, err := in.asideFor(ctx, in.stamp())
 	if err != nil {
 		return nil, classOr(op, target, err)
@@ -45,10 +78,9 @@ func (f damageFault) Inject(ctx context.Context, target fettle.Subject, _ fettle
 		return nil, classOr(op, target, err)
 	}
 	kept := path.Join(dir, segment.Name)
-	middle := w.info.used / 2
 	change := func(at int64, b []byte) {
 		for i := range b {
-			if p := at + int64(i); p >= middle && p < middle+damageLength {
+			if p := at + int64(i); p >= place && p < place+damageLength {
 				b[i] ^= 0x5a
 			}
 		}
@@ -59,7 +91,7 @@ func (f damageFault) Inject(ctx context.Context, target fettle.Subject, _ fettle
 	revert := reverting(func(ctx context.Context) error {
 		const op = "revert etcd.damage_wal"
 		now, err := in.m.Files.Stat(ctx, file)
-		if err != nil || in.data(ctx, true).State != logDamaged {
+		if d := in.data(ctx, true); err != nil || d.State != logDamaged || d.Member != 0 && d.Member != identity {
 			return nil // it has been replaced, or mended
 		}
 		if err := in.stopService(ctx); err != nil {

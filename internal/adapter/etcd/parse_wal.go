@@ -39,7 +39,6 @@ type walInfo struct {
 	term, vote      uint64 // of the last hard state
 	commit          uint64
 	lastIndex       uint64 // of the last entry
-	used            int64  // where the last record of the last segment ends
 	torn            bool   // the last record was being written when the machine stopped; etcd cuts it off
 }
 
@@ -57,6 +56,10 @@ type walReader struct {
 	last bool // the segment being read is the last one
 	meta bool // a metadata record was read
 	any  bool // a checksum record was read
+
+	// each, where it is set, is told of every good record: where it begins, and
+	// how long its body is.
+	each func(at, body int64)
 }
 
 // segment reads one segment of size bytes through. The error is a *damage where
@@ -107,8 +110,10 @@ func (w *walReader) segment(name string, size int64, last bool, from io.Reader) 
 		if err != nil || done {
 			return err
 		}
+		if w.each != nil {
+			w.each(at, body)
+		}
 		at += 8 + body + pad
-		w.info.used = at
 	}
 }
 

@@ -209,6 +209,7 @@ func (x *session) take(a answer) error {
 		return x.host.digest(x, a.at, now, w.Digest.GetSeen())
 	case *wire.SessionRequest_Settled:
 		x.host.settled(x)
+		x.host.s.o.Log.Info("an agent has told all that it sees", "host", x.host.subject, "label", x.label)
 	case *wire.SessionRequest_Outcome:
 		x.deliver(w.Outcome.GetId(), a)
 	case *wire.SessionRequest_LookAnswer:

@@ -95,6 +95,9 @@ func (d *Diagnoser) digest() []Group {
 	if turned {
 		nodes = d.reconsider(nodes)
 	}
+	if first {
+		d.cands = slices.Grow(d.cands, 2*d.raisedAmong(nodes)) // most have something that nobody sees above them
+	}
 	d.relinkAll(nodes, first)
 	d.rebuildClumps()
 	d.judgeSupposed()
@@ -105,6 +108,13 @@ func (d *Diagnoser) digest() []Group {
 	out := d.differences(made)
 	d.tidy()
 	return out
+}
+
+func (d *Diagnoser) raisedAmong(nodes []int32) (n int) {
+	for _, x := range nodes {
+		n += int(one(d.nodes[x].state == raised))
+	}
+	return n
 }
 
 // relinkAll looks up again the causes of every raised condition that can have

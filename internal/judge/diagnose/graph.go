@@ -48,6 +48,7 @@ type subject struct {
 	nodes []slot // its conditions
 	shown []link // the edges that its own observations show, sorted
 	looks []look // who looks at it from another host
+	host  int32  // who was met last as its observer
 }
 
 // slot is a condition of a subject: what it is, and its place in beliefs.nodes.
@@ -122,6 +123,31 @@ func (g *graph) forget(id int32) bool {
 func (g *graph) link(l link) {
 	g.insertArc(&g.subjects[l.from].arcs, l.rel|uint32(l.to))
 	g.insertArc(&g.subjects[l.to].arcs, l.rel|backwards|uint32(l.from))
+}
+
+// linkAll links much at once: shared things have thousands of arcs, and to put
+// each in its place would move all that come after it.
+func (g *graph) linkAll(links []link) {
+	if len(links) < len(g.subjects) {
+		for _, l := range links {
+			g.link(l)
+		}
+		return
+	}
+	for _, l := range links {
+		from, to := &g.subjects[l.from], &g.subjects[l.to]
+		if from.arcs == nil {
+			from.arcs = carve(&g.arcRoom, 4)
+		}
+		from.arcs = append(from.arcs, l.rel|uint32(l.to))
+		if to.arcs == nil {
+			to.arcs = carve(&g.arcRoom, 4)
+		}
+		to.arcs = append(to.arcs, l.rel|backwards|uint32(l.from))
+	}
+	for i := range g.subjects {
+		slices.Sort(g.subjects[i].arcs)
+	}
 }
 
 func (g *graph) unlink(l link) {

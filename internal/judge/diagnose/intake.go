@@ -59,6 +59,7 @@ func (d *Diagnoser) makeRoom(subjects, conditions int) {
 	d.nodes, d.marks, d.labels = slices.Grow(d.nodes, all), slices.Grow(d.marks, all), slices.Grow(d.labels, all)
 	d.arcRoom, d.slotRoom = make([]uint32, 4*subjects), make([]slot, 4*subjects)
 	d.linkRoom, d.lookRoom = make([]link, 3*subjects), make([]look, 2*subjects)
+	d.in.added = slices.Grow(d.in.added, 3*subjects)
 	d.in.changes, d.in.sights = slices.Grow(d.in.changes, conditions), slices.Grow(d.in.sights, subjects)
 }
 
@@ -237,19 +238,21 @@ func (d *Diagnoser) take(x int32, r reading) bool {
 // takeEdges changes the graph, and returns the conditions that a causal edge may
 // have gained or lost. Nothing depends on the graph while there is no candidate.
 func (d *Diagnoser) takeEdges(first bool) (changed []int32) {
-	if !first {
+	if first {
 		for _, l := range d.in.removed {
-			changed = d.endsOf(changed, l)
+			d.unlink(l)
 		}
+		d.linkAll(d.in.added)
+		return nil
+	}
+	for _, l := range d.in.removed {
+		changed = d.endsOf(changed, l)
 	}
 	for _, l := range d.in.removed {
 		d.unlink(l)
 	}
 	for _, l := range d.in.added {
 		d.link(l)
-	}
-	if first {
-		return nil
 	}
 	for _, l := range d.in.added {
 		changed = d.endsOf(changed, l)

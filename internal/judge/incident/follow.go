@@ -53,6 +53,7 @@ func (m *Mind) say(c fettle.Condition) string {
 
 func (m *Mind) sortedOpen() []string {
 	ids := make([]string, 0, len(m.byCause))
+	// any order: they are sorted below
 	for _, id := range m.byCause {
 		ids = append(ids, id)
 	}
@@ -173,6 +174,7 @@ func (m *Mind) supersede(r *Record, g diagnose.Group) {
 // explained reports whether the present diagnosis explains the incident's cause
 // by another.
 func (m *Mind) explained(r *Record) (diagnose.Group, bool) {
+	// any order: sorted right here, by the keys' own order
 	for _, key := range slices.SortedFunc(maps.Keys(m.groups), fettle.ConditionKey.Compare) {
 		g := m.groups[key]
 		for _, c := range g.Diagnosis.Causes {

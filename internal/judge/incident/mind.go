@@ -235,6 +235,7 @@ func (m *Mind) judge(touched []fettle.Subject) {
 // Next returns when Take must be called with a bare time at the latest.
 func (m *Mind) Next() (time.Time, bool) {
 	at, ok := m.cond.Next()
+	// any order: the earliest time is the same
 	for _, r := range m.records {
 		if r.State.Ended() || r.Progress.Due.IsZero() {
 			continue
@@ -257,6 +258,7 @@ func (m *Mind) Groups() []diagnose.Group {
 // Incidents returns all incidents that are remembered, oldest first.
 func (m *Mind) Incidents() []fettle.Incident {
 	var list []fettle.Incident
+	// any order: they are sorted below
 	for _, r := range m.records {
 		list = append(list, r.clone().Incident)
 	}

@@ -83,6 +83,7 @@ func (m *Mind) complete(r *Record, step fettle.Step, out fettle.Facts) []fettle.
 			continue
 		}
 		facts := list[i].Facts.Clone()
+		// any order: each name is put under itself
 		for name, v := range l.Facts {
 			if _, has := facts[name]; !has {
 				if facts == nil {

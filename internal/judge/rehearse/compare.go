@@ -134,6 +134,7 @@ func oneStep(got fettle.Step, want runbook.WantStep) []string {
 	differ("action", got.Action, want.Action)
 	differ("target", string(got.Target), string(want.Target))
 	differ("host", string(got.Host), string(want.Host))
+	// any order: what is wrong is sorted below
 	for name, v := range want.With {
 		if !fettle.EqualValue(got.Params[name], v) {
 			wrong = append(wrong, fmt.Sprintf("step %s: %s should be %v, is %v", got.ID, name, v, got.Params[name]))

@@ -141,7 +141,9 @@ func (p *play) take(in incident.Input) {
 
 func (p *play) look(looks []fettle.Look) []fettle.Observation {
 	var out []fettle.Observation
+	// any order: they are sorted below
 	for who, seen := range p.newest {
+		// any order: they are sorted below
 		for s, o := range seen {
 			if slices.ContainsFunc(looks, func(l fettle.Look) bool {
 				return l.Subject == s && l.Probe == who.Probe && (l.Host == "" || l.Host == who.Host)
