@@ -268,7 +268,7 @@ func (l *Loop) carryOut(ctx context.Context, in incident.Input, decisions []inci
 	txn.Freeze, txn.Thaw = in.Freeze, in.Thaw
 	sends := map[string]fettle.Dispatch{}
 	for _, d := range decisions {
-		switch d.Kind {
+		switch d.Kind { //exhaustive:enforce
 		case incident.Save:
 			l.save(*d.Record)
 		case incident.Intend:

@@ -24,7 +24,7 @@ func (l *Loop) dispatch(d incident.Decision) (fettle.Dispatch, bool) {
 
 // start begins what a decision asks for and feeds back what comes of it.
 func (l *Loop) start(ctx context.Context, d incident.Decision, sends map[string]fettle.Dispatch) {
-	switch d.Kind {
+	switch d.Kind { //exhaustive:enforce
 	case incident.Gather, incident.Look:
 		l.hands.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, d.Within)

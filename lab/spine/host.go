@@ -17,10 +17,11 @@ func (f *Fleet) Service(h *lab.Host, name string, lines ...string) {
 	f.must(h, "systemctl", "start", name)
 }
 
-// UnitFile gives a host a unit file and has its manager read it.
+// UnitFile gives a host a unit file, where packages have theirs, so that it can be
+// masked, and has the manager read it.
 func (f *Fleet) UnitFile(h *lab.Host, name, text string) {
 	f.t.Helper()
-	f.Write(h, "/etc/systemd/system/"+name, text)
+	f.Write(h, "/usr/lib/systemd/system/"+name, text)
 	f.must(h, "systemctl", "daemon-reload")
 }
 

@@ -27,7 +27,7 @@ func TestLabUnitStoppedByPerson(t *testing.T) {
 	f.Shell(h, "systemctl enable web.service mail.service")
 	before := f.Snapshot()
 
-	f.Shell(h, "systemctl stop web.service; systemctl mask --now --runtime mail.service")
+	f.Shell(h, "systemctl stop web.service; systemctl mask --now mail.service")
 	web := f.WaitFor(stopped, f.Unit(h, "web.service"), fettle.Held)
 	mail := f.WaitFor(masked, f.Unit(h, "mail.service"), fettle.Held)
 	other := goOn(f, h, "other.service")
@@ -41,7 +41,7 @@ func TestLabUnitStoppedByPerson(t *testing.T) {
 	f.CheckUnchanged(before, "h2 web.service", "h2 mail.service", "h2 other.service")
 
 	// They are looked after again when their owner wants them to run.
-	f.Shell(h, "systemctl unmask --runtime mail.service; systemctl start web.service mail.service")
+	f.Shell(h, "systemctl unmask mail.service; systemctl start web.service mail.service")
 	f.WaitFor(stopped, f.Unit(h, "web.service"), fettle.Resolved)
 	f.WaitFor(masked, f.Unit(h, "mail.service"), fettle.Resolved)
 	f.CheckOnly(web.Cause, mail.Cause, other)
@@ -61,7 +61,7 @@ func TestLabUnitOfAPersonDuringIncident(t *testing.T) {
 
 	f.Shell(h, "systemctl kill -s KILL asks.service")
 	in := f.WaitFor(failed, asks, fettle.Proposed)
-	f.Shell(h, "systemctl mask --runtime asks.service")
+	f.Shell(h, "systemctl mask asks.service")
 	hold := f.WaitFor(masked, asks, fettle.Held)
 	f.TryApprove(in.ID)
 	other := goOn(f, h, "other.service")
@@ -69,7 +69,7 @@ func TestLabUnitOfAPersonDuringIncident(t *testing.T) {
 	if state := f.Property(h, "asks.service", "ActiveState"); state != "failed" {
 		t.Errorf("masked, and %s", state)
 	}
-	f.Shell(h, "systemctl unmask --runtime asks.service; systemctl start asks.service")
+	f.Shell(h, "systemctl unmask asks.service; systemctl start asks.service")
 	f.WaitFor(masked, asks, fettle.Resolved)
 	in = f.WaitIncident("the incident to end", func(x fettle.Incident) bool { return x.ID == in.ID && x.State.Ended() })
 	f.CheckUntouched(in)

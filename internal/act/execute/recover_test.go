@@ -128,7 +128,7 @@ func TestRecoverWaitsForRunningStep(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Error("it was cancelled")
 		}
-		return succeed(nil, d)
+		return succeed(t.Context(), d)
 	}
 	d := r.dispatch("k1")
 	done := make(chan fettle.Outcome)
@@ -152,7 +152,7 @@ func TestStuckApplyIsNeverNever(t *testing.T) {
 	r.action.apply = func(_ context.Context, d fettle.Dispatch) (fettle.Result, error) {
 		close(entered)
 		<-release
-		return succeed(nil, d)
+		return succeed(t.Context(), d)
 	}
 	r.action.recover = says(fettle.NeverWillBe, nil)
 	d := r.dispatch("k1")
@@ -252,7 +252,7 @@ func TestNothingIsTouchedWithoutAnIntent(t *testing.T) {
 func TestOutcomeThatTheJournalCannotTake(t *testing.T) {
 	r := newRig(t)
 	r.action.apply = func(_ context.Context, d fettle.Dispatch) (fettle.Result, error) {
-		return succeed(nil, d)
+		return succeed(t.Context(), d)
 	}
 	r.point = func(p string) {
 		if p == "after act" {

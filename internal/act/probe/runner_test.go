@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -380,7 +379,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	for _, f := range SelfSpec().Facts {
 		if o := r.tellSelf(); reflect.TypeOf(o.Facts[f.Name]) != reflect.TypeFor[[]string]() || fitting(SelfSpec(), o) != nil {
-			t.Error(fmt.Sprintf("%s: %v", f.Name, o.Facts))
+			t.Errorf("%s: %v", f.Name, o.Facts)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"sync/atomic"
 
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
@@ -178,15 +179,18 @@ func (f flipFault) Inject(ctx context.Context, target fettle.Subject, params fet
 	if err := in.flip(ctx, key); err != nil {
 		return nil, errors.Join(classOr(op, target, err), in.tryStart(ctx))
 	}
+	var reverted atomic.Bool // inverted once more it would be wrong again
 	revert := reverting(func(ctx context.Context) error {
 		const op = "revert etcd.flip"
-		if in.data(ctx, false).Member != identity {
-			return nil // it has been replaced
+		if reverted.Load() || in.data(ctx, false).Member != identity {
+			return nil // or it has been replaced
 		}
 		if err := in.stopService(ctx); err != nil {
 			return classOr(op, target, err)
 		}
-		return classOr(op, target, errors.Join(in.flip(ctx, key), in.tryStart(ctx)))
+		err := in.flip(ctx, key)
+		reverted.Store(err == nil)
+		return classOr(op, target, errors.Join(err, in.tryStart(ctx)))
 	})
 	return revert, classOr(op, target, in.tryStart(ctx))
 }

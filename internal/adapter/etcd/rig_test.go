@@ -61,6 +61,7 @@ type rigOptions struct {
 	serial  bool              // not beside other tests
 	ports   []int             // two for each member; nil: any that are free
 	comment string            // stands in every member's settings
+	tls     string            // of the adapter's configuration
 }
 
 // newRig starts a cluster and waits until every member is healthy.
@@ -115,7 +116,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 		if !o.oneHost {
 			a = New()
 		}
-		config := fmt.Sprintf("system: sys\nunit: %s\nenv_file: %s\n", m.unit, m.env)
+		config := fmt.Sprintf("system: sys\nunit: %s\nenv_file: %s\n%s", m.unit, m.env, o.tls)
 		in, err := a.Open(ctx, m.m, []byte(config))
 		if err != nil {
 			t.Fatal(err)

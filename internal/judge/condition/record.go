@@ -83,7 +83,7 @@ func (r *record) take(words []word, now time.Time) (next time.Time) {
 		}
 	}
 	r.damp(now)
-	state := r.cond.State
+	var state fettle.Tri
 	switch a.says {
 	case fettle.Yes:
 		if r.firstSeen.IsZero() {

@@ -22,7 +22,7 @@ type element struct {
 	supposed []int32 // candidates that nobody saw and that could have brought a member about, sorted
 }
 
-// clumps builds again every clump that something changed in, and keeps what the
+// rebuildClumps builds again every clump that something changed in, and keeps what the
 // supposed candidates are worth in step.
 func (d *Diagnoser) rebuildClumps() {
 	d.unsayAbove()

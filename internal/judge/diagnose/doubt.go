@@ -121,8 +121,9 @@ func sightOf(r fettle.Reason) sight {
 		return gone
 	case fettle.TimedOut, fettle.Failed:
 		return mute
+	default:
+		return nothing // it may not look, or cannot: that is no sign of anything
 	}
-	return nothing // it may not look, or cannot: that is no sign of anything
 }
 
 // weigh finds who is alone with seeing one subject dead.
@@ -134,6 +135,7 @@ func weigh(looks []look) {
 			balance++
 		case well:
 			balance--
+		case mute, nothing: // no word about the subject
 		}
 	}
 	for i := range looks {
@@ -142,6 +144,7 @@ func weigh(looks []look) {
 			looks[i].alone = balance-1 <= 0
 		case mute:
 			looks[i].alone = balance <= 0
+		case well, nothing:
 		}
 	}
 }

@@ -100,6 +100,7 @@ func (d *Diagnoser) ruledOut(n int32) (cleared, younger []int32) {
 				if !d.mayPrecede(&d.nodes[u], &d.nodes[n]) {
 					younger = append(younger, u)
 				}
+			case unknown:
 			}
 		}
 	}

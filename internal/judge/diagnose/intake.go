@@ -163,6 +163,7 @@ func (d *Diagnoser) readingOf(id int32, c *fettle.Condition, critical bool) read
 	case fettle.No:
 		r.said = clear_
 		r.clear = r.after
+	default: // unknown, and what a newer peer says that we do not know
 	}
 	several := false
 	for i := range c.Evidence {

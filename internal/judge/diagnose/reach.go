@@ -102,6 +102,7 @@ func (b *beliefs) below(x int32, visit func(w int32)) {
 					if e.surely != sometimes && !b.marked(t) {
 						queue = append(queue, t)
 					}
+				case clear_: // carries nothing
 				}
 			}
 		}

@@ -148,6 +148,9 @@ func sameCauses(a, b []fettle.Cause) bool {
 // superseded ends an incident whose cause turned out to be an effect of another,
 // unless it has touched something: then it ends at the next step.
 func (m *Mind) superseded(r *Record, g diagnose.Group) {
+	if r.Cause.Code == "" {
+		return // it ends when its group is gone
+	}
 	r.poked = true
 	c, ok := m.world.Condition(r.Cause)
 	if ok && !c.Raised() || r.begun() || r.inFlight() {
@@ -187,6 +190,17 @@ func (m *Mind) explained(r *Record) (diagnose.Group, bool) {
 		}
 	}
 	return diagnose.Group{}, false
+}
+
+// trusted ends the incident about an ill observer when it is no longer doubted.
+func (m *Mind) trusted(key fettle.ConditionKey) {
+	id, ok := m.byCause[key]
+	if !ok || key.Code != "" {
+		return
+	}
+	r := m.records[id]
+	m.tell(r, fettle.Event{Kind: fettle.EvResolved, Text: "what it sees is confirmed by others again, or no longer bad", Took: m.now.Sub(r.Opened)})
+	m.end(r, fettle.Resolved, "it is no longer doubted")
 }
 
 // reap wakes incidents whose cause is no longer raised, so that they can end.

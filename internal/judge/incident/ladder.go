@@ -87,6 +87,9 @@ func (m *Mind) lookedRound(r *Record, cond fettle.Condition) bool {
 func (m *Mind) settled(r *Record, cond fettle.Condition) bool {
 	cause := m.causeOf(r)
 	switch {
+	case r.Cause.Code == "":
+		m.escalate(r, "most of what "+string(r.Cause.Subject)+" looks at seems bad, and nobody else can confirm it: the observer itself is ill, and nothing is repaired on its word")
+		return false
 	case slices.Contains(r.Diagnosis.Ill, r.Cause):
 		m.hold(r, "it rests on the word of an observer that seems ill itself; nothing is repaired on it", 10*time.Second)
 		return false
@@ -94,6 +97,11 @@ func (m *Mind) settled(r *Record, cond fettle.Condition) bool {
 		return m.lookOr(r, func() {
 			m.escalate(r, "the cause is supposed, not seen, and nobody could see it; a person must look at "+string(r.Cause.Subject))
 		})
+	case len(r.Diagnosis.Look) > 0 && r.Progress.Looked == 0:
+		// A shared cause is asked for evidence before any member is touched.
+		settled := false
+		m.lookOr(r, func() { settled = true })
+		return settled
 	}
 	return true
 }

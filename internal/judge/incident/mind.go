@@ -220,6 +220,7 @@ func (m *Mind) judge(touched []fettle.Subject) {
 	for _, g := range changed {
 		if g.Gone {
 			delete(m.groups, g.Key)
+			m.trusted(g.Key)
 			continue
 		}
 		m.groups[g.Key] = g

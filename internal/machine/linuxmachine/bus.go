@@ -121,9 +121,9 @@ func dial(ctx context.Context, path string, private bool) (*link, error) {
 		return nil, wrap(err)
 	}
 	if deadline, ok := ctx.Deadline(); ok {
-		c.SetDeadline(deadline)
+		_ = c.SetDeadline(deadline) // a socket that is closed already says so at the next call
 	}
-	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	l := &link{
 		private: private, watches: map[*subscription]bool{},
@@ -150,7 +150,7 @@ func dial(ctx context.Context, path string, private bool) (*link, error) {
 		l.conn.Close()
 		return nil, wrap(err)
 	}
-	c.SetDeadline(time.Time{})
+	_ = c.SetDeadline(time.Time{})
 	return l, nil
 }
 
@@ -179,30 +179,6 @@ func (l *link) greet(ctx context.Context) error {
 		}
 	}
 }
-
-// awaken waits until systemd answers on its private socket. A first message that
-// reaches it together with the end of the authentication stays in its buffer
-// until more comes (seen with systemd 252, which was just starting up): so
-// another is sent whenever there was no answer for a while.
-func (l *link) awaken(ctx context.Context) error {
-	const ping = "org.freedesktop.DBus.Peer.Ping"
-	answered := make(chan *dbus.Call, int(dialTimeout/pingEvery)+1)
-	tick := time.NewTicker(pingEvery)
-	defer tick.Stop()
-	for {
-		l.conn.Object(systemdName, systemdPath).GoWithContext(ctx, ping, 0, answered)
-		select {
-		case call := <-answered:
-			return call.Err
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-// pingEvery is far above what systemd needs to answer.
-const pingEvery = 50 * time.Millisecond
 
 // call makes one method call and waits for its answer.
 func (l *link) call(ctx context.Context, path dbus.ObjectPath, method string, args ...any) *dbus.Call {

@@ -126,7 +126,7 @@ func (f *files) WriteFile(ctx context.Context, path string, data []byte, perm fs
 		if err != nil {
 			return err
 		}
-		defer t.Cleanup()
+		defer func() { _ = t.Cleanup() }() // nothing is left to do with what was not renamed
 		if old != nil {
 			if st, ok := old.Sys().(*syscall.Stat_t); ok && (int(st.Uid) != os.Geteuid() || int(st.Gid) != os.Getegid()) {
 				if err := t.Chown(int(st.Uid), int(st.Gid)); err != nil {

@@ -95,7 +95,7 @@ func do(ctx context.Context, l *lanes, op, path string, f func() error) error {
 // bare takes off what package os says of operation and path: ours is said once.
 func bare(err error) error {
 	var p *fs.PathError
-	if errors.As(err, &p) && err == error(p) {
+	if errors.As(err, &p) && err == error(p) { //nolint:errorlint // only a bare one: what wraps it says more
 		return p.Err
 	}
 	return err
