@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fettle/internal/fettle"
+	"fettle/internal/judge/guard"
 	"fettle/internal/judge/incident"
 	"fettle/internal/machine"
 )
@@ -55,6 +56,8 @@ type Loop struct {
 	told    map[string]int             // events of a record already in the log
 	pending map[string]incident.Record // to be saved
 	entries []Entry                    // to be logged
+	freeze  *guard.Freeze              // to be kept; with thaw, what was said last
+	thaw    bool
 	settled []string                   // intents to be forgotten
 	sent    map[string]fettle.Dispatch // as they were sent, until their outcome is known
 	flushAt time.Time
@@ -265,7 +268,9 @@ func (l *Loop) last(err error) error {
 func (l *Loop) carryOut(ctx context.Context, in incident.Input, decisions []incident.Decision) error {
 	var txn Txn
 	urgent := in.Answer != nil || in.Freeze != nil || in.Thaw
-	txn.Freeze, txn.Thaw = in.Freeze, in.Thaw
+	if in.Freeze != nil || in.Thaw {
+		l.freeze, l.thaw = in.Freeze, in.Thaw
+	}
 	sends := map[string]fettle.Dispatch{}
 	for _, d := range decisions {
 		switch d.Kind { //exhaustive:enforce
@@ -354,7 +359,7 @@ func (l *Loop) commit(ctx context.Context, t Txn) error {
 	for _, id := range slices.Sorted(maps.Keys(l.pending)) {
 		t.Records = append(t.Records, l.pending[id])
 	}
-	t.Log, t.Settled = l.entries, l.settled
+	t.Log, t.Settled, t.Freeze, t.Thaw = l.entries, l.settled, l.freeze, l.thaw
 	if len(t.Records)+len(t.Log)+len(t.Settled)+len(t.Intents) == 0 && t.Freeze == nil && !t.Thaw {
 		l.flushAt = time.Time{}
 		return nil
@@ -364,5 +369,6 @@ func (l *Loop) commit(ctx context.Context, t Txn) error {
 	}
 	clear(l.pending)
 	l.entries, l.settled, l.flushAt = nil, nil, time.Time{}
+	l.freeze, l.thaw = nil, false
 	return nil
 }

@@ -63,7 +63,7 @@ func startEtcd(t *testing.T, o etcdOptions) *etcdCluster {
 	if o.data == "" {
 		o.data = etcdData
 	}
-	c := &etcdCluster{t: t, data: o.data, name: "tok-" + strings.ToLower(strings.TrimPrefix(t.Name(), "TestLab"))}
+	c := &etcdCluster{t: t, data: o.data, name: strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestLab"), "/", "-"))}
 	c.Fleet = spine.Start(t, 3, spine.Options{Binary: binary, Policy: etcdPolicy, Adapters: o.files, Prepare: func(l *lab.Lab) {
 		c.Fleet = &spine.Fleet{Lab: l}
 		if o.prepare != nil {
@@ -343,5 +343,13 @@ func (c *etcdCluster) each(hosts []*lab.Host, script string) {
 		if err != nil {
 			c.t.Fatalf("%s: %v", hosts[i].Name(), err)
 		}
+	}
+}
+
+// fettle runs fettle on the server's host, where it must do well.
+func (c *etcdCluster) fettle(args ...string) {
+	c.t.Helper()
+	if out, err := c.Host(1).Output(c.t.Context(), append([]string{spine.Program}, args...)...); err != nil {
+		c.t.Fatalf("%v: %s", err, out)
 	}
 }

@@ -15,6 +15,18 @@ import (
 	"fettle/lab"
 )
 
+// damage overwrites 64 bytes in the middle of what was written to a log, and
+// prints where.
+const damage = `import sys
+with open(sys.argv[1], "r+b") as f:
+    at = len(f.read().rstrip(b"\0")) // 2
+    f.seek(at)
+    old = f.read(64)
+    f.seek(at)
+    f.write(bytes(b ^ 0x5a for b in old))
+print(at)
+`
+
 // replaced are the steps that give a member a new identity when there is data
 // that must give way.
 var replaced = []string{"snapshot", "remove", "aside", "add", "configure", "start", "promote", "settle"}
@@ -25,20 +37,21 @@ func TestLabEtcdLogDamaged(t *testing.T) {
 	c := startEtcd(t, etcdOptions{})
 	h := c.follower()
 	ids := c.identities()
-	// 64 bytes in the middle of what was written, by this load 100 kB and more.
-	c.Shell(h, `wal=$(ls `+c.data+`/member/wal/*.wal | tail -1)
-head -c 64 /dev/urandom | dd of=$wal bs=1 seek=30000 conv=notrunc status=none
-sha256sum < $wal > /srv/damaged
-systemctl kill -s KILL `+etcdUnit)
+	c.load.waitMore(100)
+	c.Write(h, "/srv/damage.py", damage)
+	at := c.Shell(h, "python3 /srv/damage.py $(ls "+c.data+"/member/wal/*.wal | tail -1); systemctl kill -s KILL "+etcdUnit)
 	in := c.WaitFor(dataDamaged, c.member(h), fettle.Resolved)
 	c.CheckMended(in, "replace", replaced...)
 	c.checkIdentities(ids, h)
 	c.checkWhole()
 
 	r := c.aside(in)
-	damaged := c.Shell(h, "grep -c . "+r.Where+"/../manifest.json > /dev/null; head -c 30064 "+r.Where+"/wal/*0.wal | tail -c 64 | sha256sum")
+	bytes := func(dir string) string {
+		return c.Shell(h, fmt.Sprintf("tail -c +%s $(ls %s/wal/*.wal | head -1) | head -c 65 | sha256sum", at, dir))
+	}
+	damaged := bytes(r.Where)
 	c.Shell(h, fmt.Sprintf("systemctl stop %s; mv %s/member /srv/new; %s", etcdUnit, c.data, r.Back))
-	if back := c.Shell(h, "head -c 30064 "+c.data+"/member/wal/*0.wal | tail -c 64 | sha256sum"); back != damaged {
+	if bytes(c.data+"/member") != damaged {
 		t.Errorf("what was put back is not what was set aside")
 	}
 	if c.Try(h, "test -e "+r.Where) {

@@ -73,6 +73,7 @@ func (a compact) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Result, e
 	if err != nil {
 		return fettle.Result{}, err
 	}
+	begun := a.m.Clock.Now()
 	err = a.attempt(ctx, func(ctx context.Context, e *endpoint) error {
 		_, err := e.kv.Compact(ctx, &pb.CompactionRequest{Revision: revision, Physical: true})
 		return err
@@ -80,7 +81,7 @@ func (a compact) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Result, e
 	if err != nil && sortError(err) != compacted {
 		return fettle.Result{}, outcome(opCompact, d.Step.Target, err)
 	}
-	a.awaitFreed(ctx)
+	a.awaitFreed(ctx, a.m.Clock.Now().Sub(begun))
 	return compactResult(revision), nil
 }
 
@@ -88,14 +89,19 @@ func compactResult(revision int64) fettle.Result {
 	return fettle.Result{Outputs: fettle.Facts{"revision": revision}, Notes: []string{fmt.Sprintf("history before revision %d is gone", revision)}}
 }
 
-// freedWait bounds how long the others are waited for: what they have not freed by
-// then, a later defragmentation finds.
-const freedWait = 15 * time.Second
+const (
+	// The others free their pages by themselves, in about the time that it took the
+	// leader, who was asked to be done before it answered. They are given twice
+	// that. What they have not freed by then, a later defragmentation finds.
+	freedLeast = 500 * time.Millisecond
+	freedMost  = 30 * time.Second
+)
 
-// awaitFreed waits until the members have freed about as much as the leader,
-// which was asked to do so before it answered; the others do it by and by.
-func (a compact) awaitFreed(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, freedWait)
+// awaitFreed waits until the members say that they use about as little as the
+// leader, or have had their time: without a write after it, a member's own number
+// stays as it was.
+func (a compact) awaitFreed(ctx context.Context, leaderTook time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, min(max(2*leaderTook, freedLeast), freedMost))
 	defer cancel()
 	for {
 		r := a.look(ctx)

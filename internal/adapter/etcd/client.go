@@ -10,15 +10,19 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"fettle/internal/machine"
 )
@@ -36,6 +40,27 @@ type endpoint struct {
 	kv          pb.KVClient
 	cluster     pb.ClusterClient
 	maintenance pb.MaintenanceClient
+
+	shows    bool        // a certificate
+	answered atomic.Bool // at least once
+}
+
+// deniedError is a connection that a member ended for want of a certificate.
+type deniedError struct{ err error }
+
+func (e *deniedError) Error() string {
+	return e.err.Error() + " (it may be asking for a client certificate, and none is configured)"
+}
+func (e *deniedError) Unwrap() error { return e.err }
+
+// explain tells a member that takes only clients with a certificate from one that
+// broke off: with TLS 1.3 the client learns of it after its own handshake, as
+// whatever the broken connection happens to look like.
+func (e *endpoint) explain(err error) error {
+	if err != nil && strings.HasPrefix(e.url, "https://") && !e.shows && !e.answered.Load() && status.Code(err) == codes.Unavailable && sortError(err) == noOutcome {
+		return &deniedError{err}
+	}
+	return err
 }
 
 // dialer makes endpoints and keeps them. Nothing is connected before the first
@@ -86,7 +111,7 @@ func (d *dialer) to(clientURL string) (*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client URL %q: %w", clientURL, err)
 	}
-	e := &endpoint{url: clientURL, host: u.Host, conn: conn, kv: pb.NewKVClient(conn), cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn)}
+	e := &endpoint{url: clientURL, host: u.Host, shows: d.tls != nil && d.tls.GetClientCertificate != nil, conn: conn, kv: pb.NewKVClient(conn), cluster: pb.NewClusterClient(conn), maintenance: pb.NewMaintenanceClient(conn)}
 	d.open[clientURL] = e
 	return e, nil
 }
@@ -138,7 +163,7 @@ func (d *dialer) close() error {
 }
 
 // get fetches a page of at most limit bytes over HTTP.
-func (d *dialer) get(ctx context.Context, pageURL string, limit int64) (status int, body []byte, err error) {
+func (d *dialer) get(ctx context.Context, pageURL string, limit int64) (code int, body []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, pageURL, nil)

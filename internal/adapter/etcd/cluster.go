@@ -192,9 +192,11 @@ func (c *cluster) askOne(ctx context.Context, clientURL string, a *asking) {
 		a.err = err
 		return
 	}
-	if a.status, a.err = e.maintenance.Status(ctx, &pb.StatusRequest{}, how...); a.err != nil {
+	if a.status, err = e.maintenance.Status(ctx, &pb.StatusRequest{}, how...); err != nil {
+		a.err = e.explain(err)
 		return
 	}
+	e.answered.Store(true)
 	var group sync.WaitGroup
 	group.Go(func() { a.health = c.healthOf(ctx, clientURL) })
 	// Serializable: a survivor without a quorum knows the list too. A learner

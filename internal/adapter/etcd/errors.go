@@ -65,6 +65,10 @@ func sortError(err error) answer {
 	if errors.Is(err, errNoLeader) || errors.As(err, &unconnected) {
 		return notSent
 	}
+	var turnedAway *deniedError
+	if errors.As(err, &turnedAway) {
+		return denied
+	}
 	text := rpctypes.ErrorDesc(err)
 	if a, ok := known[text]; ok {
 		return a

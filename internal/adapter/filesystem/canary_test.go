@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"path"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +33,8 @@ func TestUnknownFilesStay(t *testing.T) {
 			h.SetFilesystem(memmachine.Filesystem{Mount: machine.Mount{
 				ID: 3, Point: "/var/log/other", Root: "/", Source: "/dev/vdc", Type: "ext4", Options: []string{"rw"}, Device: 3,
 			}, Size: 1 << 30, Inodes: 1 << 20})
+			h.Put("/var/log/other/app.log", nil, 0o644)
+			h.Put("/var/log/other/app.log.1", bytes.Repeat([]byte("on another filesystem\n"), 4000), 0o644)
 			scatter(h, r)
 			for _, name := range []string{"filesystem.ask_reopen", "filesystem.compress_logs", "filesystem.clean_package_cache", "filesystem.vacuum_journal"} {
 				everythingElseStays(t, h, name)
@@ -99,7 +100,7 @@ func everythingElseStays(t *testing.T, h *host, name string) {
 		}
 	}
 	for p := range after {
-		if _, had := before[p]; !had && !slices.Contains([]string{path.Dir(p)}, journalDir) && !strings.HasSuffix(p, ".gz") {
+		if _, had := before[p]; !had && path.Dir(p) != journalDir && !strings.HasSuffix(p, ".gz") {
 			t.Errorf("%s made %s", name, p)
 		}
 	}

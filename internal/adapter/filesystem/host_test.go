@@ -63,8 +63,8 @@ func newHost(t *testing.T) *host {
 	h.Fill(archives+"/world_2_amd64.deb", 1<<20)
 	h.Put(archives+"/lock", nil, 0o640)
 	h.Put("/var/log/app.log", []byte("password="+canary), 0o640)
-	h.Put("/var/log/app.log.1", []byte(strings.Repeat("password="+canary+"\n", 10_000)), 0o640)
-	h.Put("/var/log/app.log.2", []byte(strings.Repeat("password="+canary+"\n", 40_000)), 0o600)
+	h.Put("/var/log/app.log.1", []byte(strings.Repeat("password="+canary+"\n", 1_000)), 0o640)
+	h.Put("/var/log/app.log.2", []byte(strings.Repeat("password="+canary+"\n", 4_000)), 0o600)
 	h.Put("/var/lib/app/precious", []byte(canary), 0o600)
 	h.Fill("/var/lib/app/big", 2<<20)
 

@@ -183,7 +183,7 @@ func TestFill(t *testing.T) {
 	h.hold(t, reloadUnit, 3<<20)
 	o := look(t, h.ports, "filesystem.fill", varFS)
 	want := fettle.Facts{
-		"journal_bytes": int64(5 << 20), "journal_limit_bytes": int64(1 << 20), "package_cache_bytes": int64(3 << 20), "rotated_log_bytes": int64(1753088),
+		"journal_bytes": int64(5 << 20), "journal_limit_bytes": int64(1 << 20), "package_cache_bytes": int64(3 << 20), "rotated_log_bytes": int64(180224),
 		"deleted_open_bytes": int64(3 << 20), "deleted_holder": reloadUnit, "deleted_holder_pid": h.reload, "deleted_path": "/var/lib/app/deleted-of-app.service",
 		"biggest": []string{"2097152 /var/lib/app/big", "4096 /var/lib/app/precious", "4096 /var/log/app.log", "0 /var/cache/apt/archives/lock"},
 	}

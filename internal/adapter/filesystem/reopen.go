@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -46,7 +47,8 @@ func (a askReopen) Apply(ctx context.Context, d fettle.Dispatch) (fettle.Result,
 }
 
 func byHand(err error, unit string) error {
-	if e, ok := err.(*fettle.Error); ok && e.Hint == "" { //nolint:errorlint // made by fail, never wrapped
+	var e *fettle.Error
+	if errors.As(err, &e) && e.Hint == "" {
 		e.Hint = "restart " + unit + " by hand, or name its signal under `reopen` in the configuration"
 	}
 	return err

@@ -107,6 +107,8 @@ func conditions() []fettle.ConditionSpec {
 			Severity: fettle.Notice, Scope: fettle.HostScope, Probe: unitProbe, Explains: true,
 			Raise: `self.load_state == "masked" && self.active_state != "active"`,
 			Effects: []fettle.EffectOn{
+				// systemctl mask --now is one act of one person.
+				{Condition: UnitStopped, Path: fettle.Self, Surely: fettle.Sometimes, Within: time.Minute},
 				{Condition: UnitFailed, Path: "<uses", Surely: fettle.Sometimes, Within: time.Minute},
 				{Condition: UnitNotRunning, Path: "<uses", Surely: fettle.Sometimes, Within: time.Minute},
 			},

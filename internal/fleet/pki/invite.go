@@ -57,7 +57,7 @@ func (ca *CA) Invite(address string, now time.Time, life time.Duration) (Token, 
 // becomes of the answer: a token that may have worked does not work again.
 // The error wraps ErrToken.
 func (ca *CA) Redeem(id, secret string, now time.Time) error {
-	const again = "(make a new one on the server)"
+	const again = "(make a new one on the server with `fettle token`)"
 	if !made(id, idLength, "abcdefghijklmnopqrstuvwxyz234567") {
 		return fmt.Errorf("%w: it is not whole %s", ErrToken, again)
 	}

@@ -229,6 +229,33 @@ func hello(host fettle.Subject) *wire.SessionRequest {
 	return &wire.SessionRequest{NowNs: time.Now().UnixNano(), What: &wire.SessionRequest_Hello{Hello: &wire.Hello{Schema: wire.Schema, Host: string(host), Incarnation: "i1", Label: "x"}}}
 }
 
+// TestSilentAgent: one that answers no ping is taken for lost, however well its
+// connection looks.
+func TestSilentAgent(t *testing.T) {
+	f := newFleet(t)
+	id, _ := f.join("silent")
+	stream, err := wire.NewAgentServiceClient(f.dial(id)).Session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(hello(id.Name.Host())); err != nil {
+		t.Fatal(err)
+	}
+	pings := 0
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			if !strings.Contains(err.Error(), "silent") || pings < 3 {
+				t.Errorf("after %d pings it ended with %v", pings, err)
+			}
+			return
+		}
+		if m.GetPing() != nil {
+			pings++
+		}
+	}
+}
+
 // TestRenewal: an agent whose certificate is in its last third gets a new one, of
 // the same key, and keeps it.
 func TestRenewal(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"fettle/internal/loop"
 )
 
 // LoseAnswer makes the next transaction of e be carried out and its answer be
@@ -37,4 +39,19 @@ func errIf(bad bool, text string) error {
 		return errors.New(text)
 	}
 	return nil
+}
+
+// AppendBehind writes an entry to the log as a commit of e does that was given up
+// for lost and arrives late: e knows nothing of it.
+func AppendBehind(ctx context.Context, e *Etcd, entry loop.Entry) error {
+	c, err := prepare(loop.Txn{Log: []loop.Entry{entry}}, e.head)
+	if err != nil {
+		return err
+	}
+	ops, err := c.ops()
+	if err != nil {
+		return err
+	}
+	_, err = e.kv.Txn(ctx).Then(ops...).Commit()
+	return err
 }

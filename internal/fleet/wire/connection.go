@@ -39,7 +39,8 @@ func ServerOptions(conf *tls.Config) []grpc.ServerOption {
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(handshakeWait),
-		grpc.ReadBufferSize(0), // an idle agent costs 52 KB instead of 68
+		grpc.WaitForHandlers(true), // Stop returns when all that it serves has returned
+		grpc.ReadBufferSize(0),     // an idle agent costs 52 KB instead of 68
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveEvery, Timeout: keepaliveWait}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveEvery / 2, PermitWithoutStream: true}),
 	}

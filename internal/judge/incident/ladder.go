@@ -225,6 +225,7 @@ func (m *Mind) choose(r *Record, spec *fettle.ConditionSpec) (fettle.Plan, bool)
 	case n < 0:
 		m.escalate(r, "no runbook here mends "+string(r.Cause.Code))
 	default:
+		m.tellSeen(r, spec)
 		m.escalate(r, "no rung of the ladder fits, or all were tried; a person must go on from here")
 		r.Progress.Due = m.now.Add(30 * time.Second) // the world may come to fit one
 	}

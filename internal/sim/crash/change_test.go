@@ -26,23 +26,28 @@ func (a doer) change(before history, d fettle.Dispatch) (effect, error) {
 	if err != nil {
 		return effect{}, fmt.Errorf("%s: %w", d.Key, err)
 	}
+	var of fettle.Subject // the group that changed, if one did
+	var group fettle.QuorumGroup
+	for _, p := range predicted {
+		if was, ok := view.Quorum(p.Subject, time.Time{}); ok && p.Quorum != nil {
+			of, group = p.Subject, settled(was, *p.Quorum, step, e.Outputs)
+		}
+	}
 	for _, o := range before.sorted() {
 		now := o
 		now.Facts = o.Facts.Clone()
 		for _, p := range predicted {
-			if p.Subject != o.Subject {
-				continue
-			}
 			for name, v := range p.Facts {
-				if a.tells(o.Probe, name) {
+				if p.Subject == o.Subject && a.tells(o.Probe, name) {
+					if now.Facts == nil {
+						now.Facts, now.Reason = fettle.Facts{}, ""
+					}
 					now.Facts[name] = v
-					now.Reason, now.Detail = "", ""
 				}
 			}
-			if p.Quorum != nil && o.Quorum != nil {
-				now.Quorum = settled(*o.Quorum, *p.Quorum, d.Step)
-				countVotes(now)
-			}
+		}
+		if of != "" {
+			now = follow(now, of, group)
 		}
 		if !equal(o, now) {
 			e.Was, e.Now = append(e.Was, o), append(e.Now, now)

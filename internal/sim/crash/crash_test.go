@@ -4,39 +4,155 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// calm runs a scenario with nobody dying.
+// atOnce is how many runs go on at the same time: they mostly wait.
+const atOnce = 4
+
+// calm runs a scenario with nobody dying, and returns how it ended and at which
+// moments somebody could have died.
 func (s *scenario) calm(ctx context.Context, dir string) (outcome, []moment, error) {
-	st, err := s.play(ctx, dir, death{})
+	o, err := s.once(ctx, dir, death{})
 	if err != nil {
-		partial, perr := s.inspect(ctx, dir, st)
-		return outcome{}, nil, fmt.Errorf("%w (%v)\n%s\n%s", err, perr, partial, logs(dir))
-	}
-	o, err := s.inspect(ctx, dir, st)
-	if err != nil {
-		return outcome{}, nil, err
+		return o, nil, err
 	}
 	moments, err := met(dir)
 	return o, moments, err
 }
 
-func TestCalm(t *testing.T) {
-	for _, s := range scenarios(t) {
-		t.Run(s.name, func(t *testing.T) {
-			start := time.Now()
-			o, moments, err := s.calm(t.Context(), filepath.Join(t.TempDir(), "run"))
-			if err != nil {
-				t.Fatal(err)
+// once makes a run and inspects what it left.
+func (s *scenario) once(ctx context.Context, dir string, d death) (outcome, error) {
+	st, err := s.play(ctx, dir, d)
+	o, ierr := s.inspect(ctx, dir, st)
+	switch {
+	case err != nil:
+		return o, fmt.Errorf("%w\n%s\n%s", err, o, logs(dir))
+	case ierr != nil:
+		return o, fmt.Errorf("%w\n%s", ierr, logs(dir))
+	}
+	return o, nil
+}
+
+// deaths are all that a scenario can be disturbed with: at every moment that was
+// met, the one whose moment it is dies alone, or everybody does.
+func deaths(moments []moment) []death {
+	var list []death
+	for _, m := range moments {
+		if m.who == "witness" {
+			continue // what only watches keeps nothing
+		}
+		// By its meaning where it has one: the number may differ from run to run.
+		at := m.names[len(m.names)-1]
+		for _, others := range []bool{false, true} {
+			if d := (death{Who: m.who, At: at, Others: others}); !slices.Contains(list, d) {
+				list = append(list, d)
 			}
-			t.Log(time.Since(start), "\n"+o.String(), toJSONs(o.state))
-			for _, m := range moments {
-				t.Log(m)
+		}
+	}
+	return list
+}
+
+// result is how often a scenario was run.
+type result struct {
+	name         string
+	moments      int
+	runs, missed int
+	took         time.Duration
+}
+
+// disturb runs a scenario once in peace and then with each of the deaths that pick
+// leaves, and holds them against each other.
+func disturb(t *testing.T, s *scenario, pick func([]death) []death) result {
+	t.Helper()
+	start := time.Now()
+	calm, moments, err := s.calm(t.Context(), filepath.Join(t.TempDir(), "calm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := deaths(moments)
+	r := result{name: s.name, moments: len(all) / 2}
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i, d := range pick(all) {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			dir := filepath.Join(t.TempDir(), fmt.Sprint(i))
+			at, err := s.survive(t.Context(), dir, d, calm)
+			mu.Lock()
+			defer mu.Unlock()
+			r.runs++
+			switch {
+			case err != nil:
+				t.Errorf("%s: %v", d, err)
+			case at == "" && !optional(d):
+				t.Errorf("%s: the moment never came", d)
+			case at == "":
+				r.missed++
 			}
 		})
 	}
+	group.Wait()
+	r.took = time.Since(start)
+	return r
 }
 
-func toJSONs(v any) string { return string(toJSON(v)) }
+// optional reports whether a moment may not come: a commit that nothing rests on
+// may be made together with another.
+func optional(d death) bool { return d.Who == serverName && strings.Contains(d.At, " commit ") }
+
+// survive makes a run with a death and compares its end with the calm one's. It
+// returns the moment of the death, "" when it did not come.
+func (s *scenario) survive(ctx context.Context, dir string, d death, calm outcome) (string, error) {
+	o, err := s.once(ctx, dir, d)
+	if err != nil {
+		return "", err
+	}
+	if err := o.differences(calm); err != nil {
+		return "", err
+	}
+	return died(dir)
+}
+
+// table prints how often what was run.
+func table(t *testing.T, list []result) {
+	t.Helper()
+	var b strings.Builder
+	runs := 0
+	fmt.Fprintf(&b, "%-90s %8s %6s %7s %8s\n", "runbook/rung", "moments", "runs", "missed", "seconds")
+	for _, r := range list {
+		fmt.Fprintf(&b, "%-90s %8d %6d %7d %8.1f\n", r.name, r.moments, r.runs, r.missed, r.took.Seconds())
+		runs += r.runs
+	}
+	t.Logf("%d runs in which somebody was killed\n%s", runs, b.String())
+}
+
+// TestKilled kills at every moment.
+func TestKilled(t *testing.T) {
+	var list []result
+	for _, s := range scenarios(t) {
+		t.Run(s.name, func(t *testing.T) {
+			list = append(list, disturb(t, s, func(all []death) []death { return all }))
+		})
+	}
+	table(t, list)
+}
+
+// TestCalm: nobody dies.
+func TestCalm(t *testing.T) {
+	for _, s := range scenarios(t) {
+		t.Run(s.name, func(t *testing.T) {
+			o, _, err := s.calm(t.Context(), filepath.Join(t.TempDir(), "run"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log("\n" + o.String())
+		})
+	}
+}

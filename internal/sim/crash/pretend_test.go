@@ -45,7 +45,16 @@ func (i instance) Probes() []fettle.Probe {
 	return list
 }
 
-func (i instance) Watchers() []fettle.Watcher { return nil }
+// Watchers are those of the probes that are told: the file tells of its changes.
+func (i instance) Watchers() []fettle.Watcher {
+	var list []fettle.Watcher
+	for _, spec := range i.catalogue.Probes {
+		if spec.Told {
+			list = append(list, looker{i, spec})
+		}
+	}
+	return list
+}
 
 func (i instance) Actions() map[string]fettle.Action {
 	all := map[string]fettle.Action{}
@@ -79,6 +88,19 @@ func (l looker) Observe(_ context.Context, subjects ...fettle.Subject) []fettle.
 		}
 	}
 	return list
+}
+
+// Watch implements fettle.Watcher.
+func (l looker) Watch(ctx context.Context, emit func(fettle.Observation)) error {
+	last := map[fettle.Subject]string{}
+	return l.machines.watch(ctx, func() {
+		for _, o := range l.Observe(ctx) {
+			if text := string(toJSON(o)); last[o.Subject] != text {
+				last[o.Subject] = text
+				emit(o)
+			}
+		}
+	})
 }
 
 // doer is one action on one host.

@@ -1,7 +1,7 @@
 package crash
 
 import (
-	"fmt"
+	"cmp"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,6 +13,8 @@ import (
 
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/pki"
+	"fettle/internal/judge/incident"
+	"fettle/internal/judge/rehearse"
 	"fettle/internal/judge/runbook"
 	"fettle/runbooks"
 )
@@ -31,8 +33,11 @@ type scenario struct {
 }
 
 // scenarios makes one of each case that expects a plan, of every runbook: the
-// first one of those that expect the same steps of the same rung. A runbook
-// without one is an error: then nothing would be proven of it.
+// first one of those that expect the same steps of the same rung. Left out are
+// cases in which something is refused that a person cannot approve, and cases
+// whose plan follows from what was before and not from what is: there is no such
+// world to begin with. A runbook that is left with none is an error: nothing would
+// be proven of it.
 func scenarios(t *testing.T) []*scenario {
 	t.Helper()
 	m, err := newMind(fettle.Policy{})
@@ -40,12 +45,52 @@ func scenarios(t *testing.T) []*scenario {
 		t.Fatal(err)
 	}
 	var list []*scenario
-	had := map[string]bool{}
-	tests, err := fs.Glob(runbooks.FS(), "*/*_test.yaml")
+	for _, c := range candidates(t, m) {
+		s := &scenario{runbook: c.file.Runbook, rung: c.check.Plan.Rung, store: "file"}
+		for _, step := range c.check.Plan.Steps {
+			s.steps = append(s.steps, step.ID)
+		}
+		same := func(o *scenario) bool {
+			return o.runbook == s.runbook && o.rung == s.rung && slices.Equal(o.steps, s.steps)
+		}
+		if slices.ContainsFunc(list, same) {
+			continue
+		}
+		if s.name = s.runbook + "/" + s.rung; slices.ContainsFunc(list, func(o *scenario) bool { return o.name == s.name }) {
+			s.name += " " + strings.Join(s.steps, ",")
+		}
+		if why := c.rehearsed(t); why != "" {
+			t.Logf("%s, case %q: left out: %s", c.file.File, c.name, why)
+			continue
+		}
+		s.found(t, c)
+		list = append(list, s)
+	}
+	for _, b := range m.Books().All() {
+		if !slices.ContainsFunc(list, func(s *scenario) bool { return s.runbook == b.Name }) {
+			t.Errorf("runbook %s: no case of its tests expects a plan from the world as it then is, so nothing can be killed in it", b.Name)
+		}
+	}
+	return list
+}
+
+// candidate is a case that expects a plan.
+type candidate struct {
+	file  *runbook.TestFile
+	name  string
+	check runbook.Check
+	seen  map[sight]fettle.Observation // what every probe sees then
+}
+
+// candidates lists them by runbook, the smallest worlds first.
+func candidates(t *testing.T, m *incident.Mind) []candidate {
+	t.Helper()
+	names, err := fs.Glob(runbooks.FS(), "*/*_test.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range tests {
+	var list []candidate
+	for _, name := range names {
 		src, err := fs.ReadFile(runbooks.FS(), name)
 		if err != nil {
 			t.Fatal(err)
@@ -56,79 +101,92 @@ func scenarios(t *testing.T) []*scenario {
 		}
 		for _, c := range file.Cases {
 			for _, check := range c.Checks {
-				if check.Plan == nil {
-					continue
+				if check.Plan != nil && (check.Refused == nil || check.Refused.Invariant == "S7") {
+					list = append(list, candidate{file, c.Name, check, present(c, check)})
 				}
-				s := &scenario{runbook: file.Runbook, rung: check.Plan.Rung, store: "file"}
-				for _, step := range check.Plan.Steps {
-					s.steps = append(s.steps, step.ID)
-				}
-				s.name = s.runbook + "/" + s.rung
-				if key := s.name + " " + strings.Join(s.steps, " "); had[key] {
-					continue
-				} else {
-					had[key] = true
-				}
-				if n := len(slices.Collect(filter(list, func(o *scenario) bool { return o.runbook == s.runbook && o.rung == s.rung }))); n > 0 {
-					s.name += fmt.Sprintf("#%d", n+1)
-				}
-				s.found(t, file.Policy, c, check)
-				list = append(list, s)
 			}
 		}
 	}
-	for _, b := range m.Books().All() {
-		if !slices.ContainsFunc(list, func(s *scenario) bool { return s.runbook == b.Name }) {
-			t.Errorf("runbook %s: no case of its tests expects a plan, so nothing can be killed in it", b.Name)
-		}
-	}
+	slices.SortStableFunc(list, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.file.Runbook, b.file.Runbook), cmp.Compare(len(a.seen), len(b.seen)))
+	})
 	return list
 }
 
-func filter[T any](list []T, keep func(T) bool) func(func(T) bool) {
-	return func(yield func(T) bool) {
-		for _, v := range list {
-			if keep(v) && !yield(v) {
-				return
-			}
+// present is what every probe sees at the time of a check. Of several hosts that
+// look at one thing by one probe only those count that looked last: the case says
+// nothing of what the others would see by then.
+func present(c runbook.Case, check runbook.Check) map[sight]fettle.Observation {
+	type thing struct {
+		probe   string
+		subject fettle.Subject
+	}
+	seen := map[sight]fettle.Observation{}
+	last := map[thing]time.Duration{}
+	at := map[sight]time.Duration{}
+	for _, a := range c.Arrivals { // by time
+		o := a.Observation
+		if a.After > check.After {
+			break
+		}
+		seen[sightOf(o)], at[sightOf(o)], last[thing{o.Probe, o.Subject}] = o, a.After, a.After
+	}
+	for s, o := range maps.Clone(seen) {
+		if o.Gone || at[s] < last[thing{s.probe, s.subject}] {
+			delete(seen, s)
 		}
 	}
+	completed(seen)
+	return seen
+}
+
+// rehearsed asks the judge alone whether the plan follows from the world as it is;
+// where not, it says why.
+func (c candidate) rehearsed(t *testing.T) string {
+	t.Helper()
+	const settle = 40 * time.Second // more than any condition of a shipped runbook must hold
+	only := runbook.Case{Name: c.name, Checks: []runbook.Check{{After: settle, Plan: &runbook.WantPlan{Rung: c.check.Plan.Rung, Steps: c.check.Plan.Steps}}}}
+	for at := time.Duration(0); at < settle; at += 2 * time.Second {
+		for _, o := range (history{present: c.seen}).sorted() {
+			only.Arrivals = append(only.Arrivals, runbook.Arrival{After: at, Observation: o})
+		}
+	}
+	// Nobody acts: the plan stays as it was made.
+	policy := fettle.Policy{Rules: []fettle.PolicyRule{{Runbook: "*", Rung: "*", Subject: "*", Level: fettle.Suggest}}}
+	file := &runbook.TestFile{Runbook: c.file.Runbook, Policy: policy, Cases: []runbook.Case{only}, File: c.file.File}
+	results, err := rehearse.File(file, func(p fettle.Policy) (*incident.Mind, error) { return newMind(p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(results[0].Wrong) > 0 {
+		return results[0].Wrong[0].Text
+	}
+	return ""
 }
 
 // found founds the scenario's fleet: an authority, an identity for each host and
 // the machines as the case has them. The hosts' names in the case become the
 // identities that were minted for them, as in any fleet.
-func (s *scenario) found(t *testing.T, policy fettle.Policy, c runbook.Case, check runbook.Check) {
+func (s *scenario) found(t *testing.T, c candidate) {
 	t.Helper()
 	s.dir = t.TempDir()
 	ca, err := pki.Init(caDir(s.dir), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := map[sight]fettle.Observation{}
-	for _, a := range c.Arrivals {
-		if a.After > check.After {
-			break
-		}
-		if a.Observation.Gone {
-			delete(seen, sightOf(a.Observation))
-			continue
-		}
-		seen[sightOf(a.Observation)] = a.Observation
-	}
 	names := renaming{}
-	for _, host := range hostsOf(seen) {
+	for _, host := range hostsOf(c.seen) {
 		names[host.Name()] = enrol(t, ca, s.dir, host.Name())
 	}
 	var first effect
-	for _, o := range (history{present: seen}).sorted() {
+	for _, o := range (history{present: c.seen}).sorted() {
 		first.Now = append(first.Now, names.observation(o))
 	}
 	if _, err := (&machines{path: machinesFile(s.dir)}).append(func(history) (effect, error) { return first, nil }); err != nil {
 		t.Fatal(err)
 	}
 	acting := map[string]bool{}
-	for _, step := range check.Plan.Steps {
+	for _, step := range c.check.Plan.Steps {
 		acting[step.Host.Name()] = true
 	}
 	for _, old := range slices.Sorted(maps.Keys(names)) {
@@ -141,7 +199,8 @@ func (s *scenario) found(t *testing.T, policy fettle.Policy, c runbook.Case, che
 	}
 	// Everything that a policy can permit goes by itself; what always asks is
 	// approved by a person.
-	policy.Rules = append(policy.Rules, fettle.PolicyRule{Runbook: "*", Rung: "*", Subject: "*", Level: fettle.Automatic})
+	policy := c.file.Policy
+	policy.Rules = append(slices.Clone(policy.Rules), fettle.PolicyRule{Runbook: "*", Rung: "*", Subject: "*", Level: fettle.Automatic})
 	if err := os.WriteFile(policyFile(s.dir), toJSON(policy), 0o600); err != nil {
 		t.Fatal(err)
 	}

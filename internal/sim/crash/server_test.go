@@ -69,9 +69,10 @@ func openStore(ctx context.Context, kind, dir, fleet string) (loop.Store, error)
 }
 
 // newMind is the mind that a server here judges with: everything that is shipped.
-func newMind(policy fettle.Policy) (*incident.Mind, error) {
+// It judges the conditions of the given scopes itself; none: all.
+func newMind(policy fettle.Policy, scopes ...fettle.Scope) (*incident.Mind, error) {
 	return incident.New(incident.Options{
-		Catalogues: shipped(), Policy: policy, Evaluates: []fettle.Scope{fettle.ClusterScope},
+		Catalogues: shipped(), Policy: policy, Evaluates: scopes,
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 			return runbook.Load(runbooks.FS(), env, cats)
 		},
@@ -92,7 +93,7 @@ func serve(ctx context.Context, b brief, f *fate, log *slog.Logger) error {
 	if err := json.Unmarshal(data, &policy); err != nil {
 		return err
 	}
-	mind, err := newMind(policy)
+	mind, err := newMind(policy, fettle.ClusterScope)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package crash
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"fettle/internal/fettle"
 )
@@ -161,4 +164,29 @@ func (m *machines) append(create func(history) (effect, error)) (effect, error) 
 		return effect{}, err
 	}
 	return e, f.Sync()
+}
+
+// watch calls changed at once and whenever the file may have changed (inotify(7)),
+// until ctx ends.
+func (m *machines) watch(ctx context.Context, changed func()) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("inotify: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "inotify") // it ends reads when it is closed
+	defer f.Close()
+	if _, err := unix.InotifyAddWatch(fd, m.path, unix.IN_MODIFY); err != nil {
+		return fmt.Errorf("inotify %s: %w", m.path, err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
+	events := make([]byte, 4096)
+	for {
+		changed()
+		if _, err := f.Read(events); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("inotify %s: %w", m.path, err)
+		}
+	}
 }
