@@ -19,7 +19,7 @@ func TestDoOnceThenReplay(t *testing.T) {
 		if k := r.kinds(); k[len(k)-1] != KindIntent {
 			t.Errorf("applied before its intent was durable: %v", k)
 		}
-		return succeed(nil, d)
+		return succeed(t.Context(), d)
 	}
 	d := r.dispatch("k1")
 	o := r.Do(t.Context(), d)
@@ -186,7 +186,7 @@ func TestOutcomesByError(t *testing.T) {
 		}, fettle.UnknownFate, fettle.NoAnswer},
 		"panic": {func(context.Context, fettle.Dispatch) (fettle.Result, error) {
 			var m map[string]int
-			m["x"] = 1
+			m["x"] = 1 //nolint:staticcheck // it is to panic
 			return fettle.Result{}, nil
 		}, fettle.UnknownFate, fettle.Broken},
 		"cut off and vague about it": {func(ctx context.Context, d fettle.Dispatch) (fettle.Result, error) {
@@ -230,7 +230,7 @@ func TestCopiesRunOnce(t *testing.T) {
 	r.action.apply = func(_ context.Context, d fettle.Dispatch) (fettle.Result, error) {
 		close(entered)
 		<-release
-		return succeed(nil, d)
+		return succeed(t.Context(), d)
 	}
 	d := r.dispatch("k1")
 	var all sync.WaitGroup

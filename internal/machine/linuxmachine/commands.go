@@ -80,7 +80,7 @@ func (s *commands) Run(ctx context.Context, c machine.Command) (machine.Output, 
 		case <-late.C:
 			s.unkillable.Add(1)
 			go func() {
-				<-ended
+				<-ended //nolint:errcheck // that it ended is all there is to know
 				s.unkillable.Add(-1)
 			}()
 			return machine.Output{Exit: -1}, wrap(fmt.Errorf("it does not end when killed: %w", ctx.Err()))
