@@ -56,7 +56,7 @@ size: build ## Check that the binary is static and within its size budget
 test: ## Vet and test everything that needs no root and no other system
 	go vet ./...
 	packages=$$(.ci/lab-packages); go vet -tags lab $$packages
-	go test $(TESTFLAGS) ./...
+	go test -parallel 6 $(TESTFLAGS) ./... # most of what takes time waits
 
 .PHONY: race
 race: ## The same tests under the race detector (needs gcc)

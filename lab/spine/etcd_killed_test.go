@@ -24,12 +24,22 @@ unit, how, data, aside = sys.argv[1:]
 group = "/sys/fs/cgroup/system.slice/" + unit + "/cgroup."
 journal = open(os.path.join("` + spine.StateDir + `", sys.stdin.readline().strip()), "rb", 0)
 
-def removing():
+def intent(action):
     journal.seek(0)
-    return b'"etcd.member_remove"' in journal.read()
+    return b'"' + action + b'"' in journal.read()
+
+def removing():
+    return intent(b"etcd.member_remove")
+
+def moved():
+    return os.path.isdir(aside) and any(os.path.isdir(os.path.join(aside, d, "member")) for d in os.listdir(aside))
 
 def set_aside():
-    return os.path.isdir(aside) and any(os.path.isdir(os.path.join(aside, d, "member")) for d in os.listdir(aside))
+    if not intent(b"etcd.set_aside"):
+        return False
+    while not moved(): # at once: it is a millisecond until the outcome is durable
+        pass
+    return True
 
 def joining():
     return os.path.isdir(os.path.join(data, "member", "wal"))
@@ -140,7 +150,7 @@ func checkResumed(t *testing.T, in fettle.Incident, killed map[string]time.Time)
 	if in.State != fettle.Resolved {
 		t.Errorf("incident %s is %s (%s)", in.ID, in.State, in.Why)
 	}
-	begun, done := map[string]time.Time{}, map[string]time.Time{}
+	begun, done, verified := map[string]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 	var order, keys []string
 	for _, e := range in.Story {
 		switch e.Kind {
@@ -152,6 +162,8 @@ func checkResumed(t *testing.T, in fettle.Incident, killed map[string]time.Time)
 		case fettle.EvDone:
 			order = append(order, e.Step)
 			done[e.Step] = e.At
+		case fettle.EvVerified:
+			verified[e.Step] = e.At
 		case fettle.EvEscalated, fettle.EvUndone, fettle.EvFailed:
 			t.Errorf("%s: %s", e.Kind, e.Text)
 		}
@@ -168,8 +180,9 @@ func checkResumed(t *testing.T, in fettle.Incident, killed map[string]time.Time)
 		if step == "promote" {
 			first = "start" // the member joins from its start on
 		}
-		if at.Before(begun[first]) || at.After(done[step]) {
-			t.Errorf("it was killed at %v, and %s was begun at %v and %s done at %v", at, first, begun[first], step, done[step])
+		if at.Before(begun[first]) || at.After(verified[step]) {
+			t.Errorf("it was killed at %v, and %s was begun at %v and %s verified at %v", at, first, begun[first], step, verified[step])
 		}
+		t.Logf("%s: killed %v after %s was begun, %v before its answer", step, at.Sub(begun[first]), first, done[step].Sub(at))
 	}
 }

@@ -39,12 +39,18 @@ func volume(t *testing.T, h *lab.Host, at string) {
 	}
 }
 
-// fleetWithVolume is one host with a filesystem on a folder.
-func fleetWithVolume(t *testing.T, at, policy string, adapters map[string]string) (*spine.Fleet, *lab.Host, fettle.Subject) {
+// fleetWithVolume is one host with a filesystem on a folder, and what a script
+// did there before Fettle came.
+func fleetWithVolume(t *testing.T, at, policy string, adapters map[string]string, before string) (*spine.Fleet, *lab.Host, fettle.Subject) {
 	t.Helper()
 	f := spine.Start(t, 1, spine.Options{
 		Binary: binary, Policy: policy, Adapters: map[string]map[string]string{"h1": adapters},
-		Prepare: func(l *lab.Lab) { volume(t, l.Host(1), at) },
+		Prepare: func(l *lab.Lab) {
+			volume(t, l.Host(1), at)
+			if _, err := l.Host(1).Shell(t.Context(), before); err != nil {
+				t.Fatal(err)
+			}
+		},
 	})
 	h := f.Host(1)
 	return f, h, f.Subject(fettle.KindFilesystem, h, at)
@@ -101,13 +107,13 @@ func lines(s string) []string { return strings.FieldsFunc(s, func(r rune) bool {
 
 // The journal is past the limit that its owner has lowered: what is past it goes.
 func TestLabFilesystemFullByJournal(t *testing.T) {
-	const at, conf = "/var/log", "/etc/systemd/journald.conf.d/50-lab.conf"
-	const limits = "[Journal]\nSystemMaxUse=%s\nSystemKeepFree=1\nSystemMaxFileSize=4M\nRateLimitIntervalSec=0\nRateLimitBurst=0\nCompress=no\n"
-	f, h, s := fleetWithVolume(t, at, letGo, nil)
-	f.Write(h, conf, fmt.Sprintf(limits, "1G"))
-	f.Shell(h, "mkdir /var/log/journal; systemctl restart systemd-journald; journalctl --flush")
+	const at = "/var/log"
+	f, h, s := fleetWithVolume(t, at, letGo, nil, `mkdir /var/log/journal
+		printf '[Journal]\nSystemMaxUse=1G\nSystemKeepFree=1\nSystemMaxFileSize=4M\nRateLimitBurst=0\nCompress=no\n' >/etc/systemd/journald.conf.d/50-lab.conf
+		systemctl restart systemd-journald
+		journalctl --flush`)
 	f.Shell(h, "head -c 20M /dev/urandom >/var/log/app.data; base64 -w 3000 /dev/urandom | head -c 48M | systemd-cat -t flood; journalctl --sync")
-	f.Write(h, conf, fmt.Sprintf(limits, "16M"))
+	f.Shell(h, "sed -i s/SystemMaxUse=1G/SystemMaxUse=16M/ /etc/systemd/journald.conf.d/50-lab.conf") // journald has not heard of it yet
 	before, sums := f.Snapshot(), f.Shell(h, "sha256sum /var/log/app.data")
 	fill(f, h, "/var/log/app.log", 0)
 	journals := "ls /var/log/journal/*/*.journal"
@@ -145,7 +151,7 @@ func TestLabFilesystemFullByJournal(t *testing.T) {
 // Downloaded packages can be fetched again.
 func TestLabFilesystemFullByPackages(t *testing.T) {
 	const at = "/var/cache/apt/archives"
-	f, h, s := fleetWithVolume(t, at, letGo, nil)
+	f, h, s := fleetWithVolume(t, at, letGo, nil, "")
 	f.Shell(h, "cd "+at+"; mkdir partial; touch lock; head -c 8M /dev/urandom >keep.img; for i in 1 2 3 4; do head -c 15M /dev/urandom >p${i}_1_all.deb; done")
 	before := f.Snapshot()
 	keep := "sha256sum " + at + "/lock " + at + "/keep.img"
@@ -170,7 +176,7 @@ func TestLabFilesystemFullByPackages(t *testing.T) {
 // A service holds a file that was deleted; asked to reload it opens its log anew.
 func TestLabFilesystemFullByDeletedOpen(t *testing.T) {
 	const at = "/srv/data"
-	f, h, s := fleetWithVolume(t, at, "", nil) // taking nothing away, it needs nobody's leave
+	f, h, s := fleetWithVolume(t, at, "", nil, "") // taking nothing away, it needs nobody's leave
 	f.Write(h, "/usr/local/bin/holder", `#!/bin/sh
 exec 3>>/srv/data/app.log
 trap 'exec 3>&-; exec 3>>/srv/data/app.log' HUP
@@ -200,7 +206,7 @@ while :; do sleep 3600 3>&- & wait; done
 // Logs that were rotated are compressed, and nothing of them is lost.
 func TestLabFilesystemFullByLogs(t *testing.T) {
 	const at = "/var/log/app"
-	f, h, s := fleetWithVolume(t, at, letGo, nil)
+	f, h, s := fleetWithVolume(t, at, letGo, nil, "")
 	f.Shell(h, "cd "+at+`; echo now >app.log; for i in 1 2 3 4; do yes "line $i of a log that compresses well" | head -c 15M >app.log.$i; done; head -c 4M /dev/urandom >keep.img`)
 	before := f.Snapshot()
 	content := f.Shell(h, "cd "+at+"; for i in 1 2 3 4; do sha256sum <app.log.$i; done; sha256sum app.log keep.img")
@@ -222,7 +228,7 @@ func TestLabFilesystemFullByLogs(t *testing.T) {
 // What Fettle does not know it names and leaves alone.
 func TestLabFilesystemFullUnknown(t *testing.T) {
 	const at = "/srv/data"
-	f, h, s := fleetWithVolume(t, at, letGo, nil)
+	f, h, s := fleetWithVolume(t, at, letGo, nil, "")
 	f.Shell(h, "mkdir /srv/data/db; head -c 50M /dev/urandom >/srv/data/db/table.dat")
 	fill(f, h, "/srv/data/small", 0)
 	before, sums := f.Snapshot(), f.Sums(h, at)
@@ -247,7 +253,7 @@ func TestLabFilesystemFullUnknown(t *testing.T) {
 // starting the service would not help. It is started when there is room again.
 func TestLabFilesystemFullBreaksUnit(t *testing.T) {
 	const at = "/srv/data"
-	f, h, s := fleetWithVolume(t, at, "", map[string]string{"filesystem.yaml": "package_caches: [/srv/data/cache]\n"})
+	f, h, s := fleetWithVolume(t, at, "", map[string]string{"filesystem.yaml": "package_caches: [/srv/data/cache]\n"}, "")
 	f.UnitFile(h, "app.service", `[Unit]
 RequiresMountsFor=/srv/data
 [Service]

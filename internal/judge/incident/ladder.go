@@ -37,7 +37,7 @@ func (m *Mind) consider(r *Record) {
 	}
 	cond, ok := m.world.Condition(r.Cause)
 	switch {
-	case ok && cond.State == fettle.No && !r.inFlight():
+	case ok && cond.State == fettle.No && !r.inFlight() && m.mayRest(r):
 		m.cleared(r)
 		return
 	case r.Progress.Mine:
@@ -54,6 +54,13 @@ func (m *Mind) consider(r *Record) {
 		return
 	}
 	m.propose(r, cond)
+}
+
+// mayRest reports whether an incident may end where its plan stands, since its
+// cause is clear. A plan that has touched something goes on to its nearest safe
+// point first: what it has taken away half-way, nobody else would put back.
+func (m *Mind) mayRest(r *Record) bool {
+	return !r.begun() || r.Progress.Mine || m.atSafePoint(r)
 }
 
 // lookedRound reports whether everything that a plan could rest on was looked at
