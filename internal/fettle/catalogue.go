@@ -53,6 +53,22 @@ const (
 	ListFact   FactType = "list" // of strings
 )
 
+// TypeOf returns the type of a value, "" of one that no fact may have, a float
+// above all.
+func TypeOf(v Value) FactType {
+	switch v.(type) {
+	case bool:
+		return BoolFact
+	case int64:
+		return IntFact
+	case string:
+		return StringFact
+	case []string:
+		return ListFact
+	}
+	return ""
+}
+
 // Risk says how bad an action can be when everything goes wrong.
 type Risk string
 

@@ -43,8 +43,8 @@ func volume(t *testing.T, h *lab.Host, at string) {
 // did there before Fettle came.
 func fleetWithVolume(t *testing.T, at, policy string, adapters map[string]string, before string) (*spine.Fleet, *lab.Host, fettle.Subject) {
 	t.Helper()
-	f := spine.Start(t, 1, spine.Options{
-		Binary: binary, Policy: policy, Adapters: map[string]map[string]string{"h1": adapters},
+	f := start(t, 1, spine.Options{
+		Policy: policy, Adapters: map[string]map[string]string{"h1": adapters},
 		Prepare: func(l *lab.Lab) {
 			volume(t, l.Host(1), at)
 			if _, err := l.Host(1).Shell(t.Context(), before); err != nil {

@@ -62,21 +62,36 @@ func Start(t testing.TB, hosts int, o Options) *Fleet {
 	}
 	f.each(func(h *lab.Host) error { return f.install(h, o) })
 	f.must(f.server(), "systemctl", "start", UpUnit)
-	Until(t, "the server to answer", func() bool {
-		f.alive(f.server(), UpUnit)
-		return f.command("status").Code != noContact
-	})
+	f.waitServer()
 	f.each(func(h *lab.Host) error {
 		if h == f.server() {
 			return nil
 		}
 		return f.join(h)
 	})
-	Until(t, "all agents to be connected", func() bool { return f.connected() == hosts })
-	Until(t, "all agents to have told what they see", func() bool {
-		return strings.Count(f.must(f.server(), "journalctl", "-b", "-o", "cat", "--no-pager", "-u", UpUnit), saidAll) >= hosts
-	})
+	f.WaitReady()
 	return f
+}
+
+// WaitReady waits until the server knows what all agents see, after it or they
+// were started.
+func (f *Fleet) WaitReady() {
+	f.t.Helper()
+	f.waitServer()
+	Until(f.t, "all agents to be connected", func() bool { return f.connected() == len(f.Hosts()) })
+	Until(f.t, "all agents to have told what they see", func() bool {
+		id := f.Property(f.server(), UpUnit, "InvocationID")
+		log := f.must(f.server(), "journalctl", "-b", "-o", "cat", "--no-pager", "_SYSTEMD_INVOCATION_ID="+id)
+		return strings.Count(log, saidAll) >= len(f.Hosts())
+	})
+}
+
+func (f *Fleet) waitServer() {
+	f.t.Helper()
+	Until(f.t, "the server to answer", func() bool {
+		f.alive(f.server(), UpUnit)
+		return f.command("status").Code != noContact
+	})
 }
 
 func (f *Fleet) server() *lab.Host { return f.Host(1) }

@@ -20,7 +20,7 @@ func goOn(f *spine.Fleet, h *lab.Host, name string) fettle.ConditionKey {
 
 // What a person stops or masks stays as it is (S11).
 func TestLabUnitStoppedByPerson(t *testing.T) {
-	f := spine.Start(t, 2, spine.Options{Binary: binary})
+	f := start(t, 2, spine.Options{})
 	h := f.Host(2)
 	f.Service(h, "web.service", "ExecStart=/bin/sleep infinity", "Restart=always")
 	f.Service(h, "mail.service", "ExecStart=/bin/sleep infinity", "Restart=always")
@@ -51,7 +51,7 @@ func TestLabUnitStoppedByPerson(t *testing.T) {
 // before an approval, by starting it before Fettle does, and by stopping it after
 // Fettle started it.
 func TestLabUnitOfAPersonDuringIncident(t *testing.T) {
-	f := spine.Start(t, 1, spine.Options{Binary: binary, Policy: `autonomy:
+	f := start(t, 1, spine.Options{Policy: `autonomy:
   - {runbook: "*", rung: "*", subject: "unit:*/asks.service", level: approve}
 `})
 	h := f.Host(1)

@@ -26,7 +26,7 @@ func key(code fettle.Code, s fettle.Subject) fettle.ConditionKey {
 // A service without a restart policy of its own is killed, on a host with only
 // an agent and on the host of the server.
 func TestLabUnitFailed(t *testing.T) {
-	f := spine.Start(t, 2, spine.Options{Binary: binary})
+	f := start(t, 2, spine.Options{})
 	var causes []fettle.ConditionKey
 	hosts := []*lab.Host{f.Host(2), f.Host(1)}
 	for _, h := range hosts {
@@ -51,7 +51,7 @@ func TestLabUnitFailed(t *testing.T) {
 // manager: Fettle reports it and starts nothing. Where it was only the start
 // limit that was in the way, its count is forgotten and the service started.
 func TestLabUnitStartLimit(t *testing.T) {
-	f := spine.Start(t, 2, spine.Options{Binary: binary})
+	f := start(t, 2, spine.Options{})
 	h := f.Host(2)
 	f.UnitFile(h, "loop.service", `[Unit]
 StartLimitIntervalSec=60
@@ -84,7 +84,7 @@ ExecStart=/bin/sleep infinity
 
 // A service is enabled and was never started.
 func TestLabUnitNotRunning(t *testing.T) {
-	f := spine.Start(t, 2, spine.Options{Binary: binary})
+	f := start(t, 2, spine.Options{})
 	h := f.Host(2)
 	before := f.Snapshot()
 	f.UnitFile(h, "web.service", "[Service]\nExecStart=/bin/sleep infinity\nRestart=on-failure\n[Install]\nWantedBy=multi-user.target\n")
@@ -102,7 +102,7 @@ func TestLabUnitNotRunning(t *testing.T) {
 // A server is stopped by a signal: active, and answering nothing. A restart takes
 // what it holds in memory, so a person is asked.
 func TestLabUnitHung(t *testing.T) {
-	f := spine.Start(t, 2, spine.Options{Binary: binary, Adapters: map[string]map[string]string{
+	f := start(t, 2, spine.Options{Adapters: map[string]map[string]string{
 		"h2": {"systemd.yaml": "health:\n  - {unit: web.service, http: \"http://127.0.0.1:8080/\"}\n"},
 	}})
 	h := f.Host(2)

@@ -113,7 +113,7 @@ func fitting(params fettle.Facts, specs []fettle.ParamSpec) *refusal {
 		switch {
 		case !ok && p.Required:
 			return refuse(hint, "parameter %q is missing", p.Name)
-		case ok && typeOf(v) != p.Type:
+		case ok && fettle.TypeOf(v) != p.Type:
 			return refuse(hint, "parameter %q is a %T, want a %s", p.Name, v, p.Type)
 		}
 	}
@@ -123,20 +123,6 @@ func fitting(params fettle.Facts, specs []fettle.ParamSpec) *refusal {
 		}
 	}
 	return nil
-}
-
-func typeOf(v fettle.Value) fettle.FactType {
-	switch v.(type) {
-	case bool:
-		return fettle.BoolFact
-	case int64:
-		return fettle.IntFact
-	case string:
-		return fettle.StringFact
-	case []string:
-		return fettle.ListFact
-	}
-	return ""
 }
 
 // refused makes the outcome of a refusal.

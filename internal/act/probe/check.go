@@ -49,7 +49,7 @@ func fitting(spec fettle.ProbeSpec, o fettle.Observation) error {
 	}
 	bad := "" // the first in order of name, so that the message stays the same
 	for name, v := range o.Facts {
-		if i := declared(spec, name); (i < 0 || typeOf(v) != spec.Facts[i].Type) && (bad == "" || name < bad) {
+		if i := declared(spec, name); (i < 0 || fettle.TypeOf(v) != spec.Facts[i].Type) && (bad == "" || name < bad) {
 			bad = name
 		}
 	}
@@ -76,19 +76,4 @@ func fitting(spec fettle.ProbeSpec, o fettle.Observation) error {
 // declared is where a spec has a fact of this name, -1 where it has none.
 func declared(spec fettle.ProbeSpec, name string) int {
 	return slices.IndexFunc(spec.Facts, func(f fettle.FactSpec) bool { return f.Name == name })
-}
-
-// typeOf is "" for what is no fact's value, a float above all.
-func typeOf(v fettle.Value) fettle.FactType {
-	switch v.(type) {
-	case bool:
-		return fettle.BoolFact
-	case int64:
-		return fettle.IntFact
-	case string:
-		return fettle.StringFact
-	case []string:
-		return fettle.ListFact
-	}
-	return ""
 }

@@ -31,8 +31,8 @@ func (s Suite) observes(t *testing.T) {
 				t.Errorf("%s of %s: %v", spec.Name, o.Subject, err)
 			}
 			for name, v := range o.Facts {
-				if types[name] != typeOf(v) {
-					t.Errorf("%s of %s: fact %s is of type %s, declared %q", spec.Name, o.Subject, name, typeOf(v), types[name])
+				if types[name] != fettle.TypeOf(v) {
+					t.Errorf("%s of %s: fact %s is of type %s, declared %q", spec.Name, o.Subject, name, fettle.TypeOf(v), types[name])
 				}
 			}
 			noSecret(t, r.Canary, o)
@@ -41,20 +41,6 @@ func (s Suite) observes(t *testing.T) {
 	if seen == 0 {
 		t.Error("no probe sees anything of the rig")
 	}
-}
-
-func typeOf(v fettle.Value) fettle.FactType {
-	switch v.(type) {
-	case bool:
-		return fettle.BoolFact
-	case int64:
-		return fettle.IntFact
-	case string:
-		return fettle.StringFact
-	case []string:
-		return fettle.ListFact
-	}
-	return "?"
 }
 
 // noSecret fails if the canary is anywhere in a value.

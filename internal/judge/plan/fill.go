@@ -27,7 +27,7 @@ func Fill(step fettle.Step, steps map[string]fettle.Facts) (fettle.Step, error) 
 			return fettle.Step{}, fettle.Refuse(step.Action, step.Target, "look at what step "+l.Step+" answered; the plan must be made anew",
 				"parameter %s waits for output %s of step %s, which did not come", l.Param, l.Output, l.Step)
 		}
-		if got := runbook.TypeOf(v); l.Type != "" && got != l.Type {
+		if got := fettle.TypeOf(v); l.Type != "" && got != l.Type {
 			return fettle.Step{}, fettle.Refuse(step.Action, step.Target, "the adapter's action does not keep to its catalogue",
 				"parameter %s: output %s of step %s is %s, wanted %s", l.Param, l.Output, l.Step, runbook.TypeName(got), runbook.TypeName(l.Type))
 		}

@@ -195,7 +195,7 @@ func (m *maker) subject(what string, t *expr.Template, kind fettle.Kind, sc expr
 	}
 	text, ok := v.(string)
 	if !ok {
-		return "", m.not("%s is %s, not a subject", what, runbook.TypeName(runbook.TypeOf(v)))
+		return "", m.not("%s is %s, not a subject", what, runbook.TypeName(fettle.TypeOf(v)))
 	}
 	s, err := fettle.ParseSubject(text)
 	if err != nil {

@@ -106,7 +106,7 @@ func (m *maker) params(step *fettle.Step, s runbook.Step, sc expr.Scope) error {
 				return err
 			}
 		}
-		if got := runbook.TypeOf(v); got != p.Spec.Type {
+		if got := fettle.TypeOf(v); got != p.Spec.Type {
 			return m.not("%s: want %s, found %s", what, runbook.TypeName(p.Spec.Type), runbook.TypeName(got))
 		}
 		if step.Params == nil {

@@ -41,7 +41,7 @@ func (c *checker) param(env *expr.Env, spec fettle.ParamSpec, v yamlfile.Value) 
 	}
 	switch plain := v.Plain.(type) {
 	case bool, int64:
-		if got := TypeOf(plain); got != spec.Type {
+		if got := fettle.TypeOf(plain); got != spec.Type {
 			mismatch(got)
 			return p, false
 		}

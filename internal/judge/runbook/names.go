@@ -102,21 +102,6 @@ func factType(t expr.Type) fettle.FactType {
 	return ""
 }
 
-// TypeOf returns the type of a value, "" when it is none that a fact may have.
-func TypeOf(v fettle.Value) fettle.FactType {
-	switch v.(type) {
-	case bool:
-		return fettle.BoolFact
-	case int64:
-		return fettle.IntFact
-	case string:
-		return fettle.StringFact
-	case []string:
-		return fettle.ListFact
-	}
-	return ""
-}
-
 // TypeName is a type as a person reads it.
 func TypeName(t fettle.FactType) string {
 	switch t {

@@ -184,8 +184,8 @@ func (c *testChecker) facts(o seenShape) fettle.Facts {
 		switch {
 		case !ok:
 			c.Add(e.Key.At, yamlfile.DidYouMean(e.Key.Value, names), "probe %s has no fact %q", spec.Name, e.Key.Value)
-		case e.Value.Plain != nil && TypeOf(e.Value.Plain) != want:
-			c.Add(e.Value.At, "", "fact %s: want %s, found %s", e.Key.Value, TypeName(want), TypeName(TypeOf(e.Value.Plain)))
+		case e.Value.Plain != nil && fettle.TypeOf(e.Value.Plain) != want:
+			c.Add(e.Value.At, "", "fact %s: want %s, found %s", e.Key.Value, TypeName(want), TypeName(fettle.TypeOf(e.Value.Plain)))
 		case e.Value.Plain != nil:
 			if out == nil {
 				out = fettle.Facts{}
