@@ -8,7 +8,7 @@ FETTLE_TOOL_CACHE ?= $(HOME)/.cache/fettle-tools
 # What every run of tests gets besides: CI sets -count=1, to believe no cache.
 TESTFLAGS ?=
 # How long one fuzz target runs in `make fuzz`.
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 # How long one benchmark runs in `make bench`.
 BENCHTIME ?= 1s
 
@@ -67,7 +67,7 @@ fuzz-seeds: ## Run every fuzz target on its seeds only
 	.ci/fuzz seeds
 
 .PHONY: fuzz
-fuzz: ## Fuzz every target for FUZZTIME (5s), one after another
+fuzz: ## Fuzz every target for FUZZTIME (3s), one after another
 	.ci/fuzz $(FUZZTIME)
 
 .PHONY: lab-test
