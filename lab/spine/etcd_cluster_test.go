@@ -64,7 +64,7 @@ func startEtcd(t *testing.T, o etcdOptions) *etcdCluster {
 		o.data = etcdData
 	}
 	c := &etcdCluster{t: t, data: o.data, name: strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestLab"), "/", "-"))}
-	c.Fleet = spine.Start(t, 3, spine.Options{Binary: binary, Policy: etcdPolicy, Adapters: o.files, Prepare: func(l *lab.Lab) {
+	c.Fleet = start(t, 3, spine.Options{Policy: etcdPolicy, Adapters: o.files, Prepare: func(l *lab.Lab) {
 		c.Fleet = &spine.Fleet{Lab: l}
 		if o.prepare != nil {
 			o.prepare(l)
@@ -159,16 +159,6 @@ func (c *etcdCluster) status(h *lab.Host) (*clientv3.StatusResponse, error) {
 	return ask(c, h, func(ctx context.Context, cl *clientv3.Client) (*clientv3.StatusResponse, error) {
 		return cl.Status(ctx, clientURL(h))
 	})
-}
-
-// identity is the member's id as it says itself.
-func (c *etcdCluster) identity(h *lab.Host) uint64 {
-	c.t.Helper()
-	s, err := c.status(h)
-	if err != nil {
-		c.t.Fatalf("%s: status: %v", h.Name(), err)
-	}
-	return s.Header.MemberId
 }
 
 // leader finds the host whose member leads; follower the last that does not.

@@ -12,7 +12,7 @@ import (
 
 func (a *app) adaptersCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "adapters [NAME]", Short: "List the adapters of this binary, or show what one of them sees and does",
+		Use: "adapters [NAME]", Short: "List the adapters, or show what one of them sees and does",
 		Example: "  fettle adapters\n  fettle adapters etcd", Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			var names []string
@@ -65,7 +65,7 @@ func catalogue(p *show.Printer, c fettle.Catalogue) {
 
 func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Example: "  fettle version -o json", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := map[string]string{"version": a.Version, "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
 			return a.print(v, func(p *show.Printer) { p.Line("fettle %s (%s, %s)", v["version"], v["go"], v["platform"]) })

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"fettle/internal/face/show"
 	"fettle/internal/fettle"
@@ -42,11 +44,12 @@ to be of that fleet is not spoken to. Then run "fettle agent".`,
 				return fmt.Errorf("make the state folder: %w", err)
 			}
 			id, err := agent.Join(cmd.Context(), agent.JoinOptions{Token: token, Dir: dir, Label: name, Wall: time.Now})
-			if errors.Is(err, fs.ErrExist) {
-				return &Exit{Code: ExitIll, Err: err}
-			}
-			if err != nil {
+			switch code := status.Code(err); {
+			case err == nil:
+			case code == codes.Unavailable, code == codes.DeadlineExceeded:
 				return &Exit{Code: ExitNoContact, Err: err}
+			default: // the server said no, or this machine has joined already
+				return &Exit{Code: ExitIll, Err: err}
 			}
 			if err := os.WriteFile(filepath.Join(dir, serverFile), []byte(token.Address+"\n"), 0o600); err != nil {
 				return fmt.Errorf("keep the server's address: %w", err)
@@ -61,7 +64,8 @@ to be of that fleet is not spoken to. Then run "fettle agent".`,
 }
 
 func (a *app) agentCommand() *cobra.Command {
-	var dir, address, configs string
+	var dir, address string
+	var configs adapterFolder
 	var verbose bool
 	c := &cobra.Command{
 		Use: "agent", Short: "Look after this machine for the fleet that it joined",
@@ -90,7 +94,7 @@ interrupted.`,
 				return err
 			}
 			ag, err := agent.New(agent.Options{
-				Server: address, Identity: id, IdentityDir: dir, StateDir: dir, ConfigDir: configs, Machine: m, Adapters: a.Adapters,
+				Server: address, Identity: id, IdentityDir: dir, StateDir: dir, ConfigDir: string(configs), Machine: m, Adapters: a.Adapters,
 				Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: a.Version, Log: logger(a.errOut, verbose),
 			})
 			if err != nil {
@@ -105,7 +109,7 @@ interrupted.`,
 	}
 	c.Flags().StringVar(&dir, "dir", filepath.Join(stateDir(), "agent"), "folder for identity and journal")
 	c.Flags().StringVar(&address, "server", "", "address of the server (default: where this machine joined)")
-	c.Flags().StringVar(&configs, "adapters", configDir+"/adapters", "folder of adapter configurations")
+	configs.flag(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what it does")
 	return c
 }

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -74,25 +75,32 @@ type app struct {
 	in     *os.File
 	json   bool
 	format string
+	begun  bool // the arguments were understood: what goes wrong from here on is no usage error
 }
 
 // Main runs the command line and returns the exit status. It ends its work when
-// the process is interrupted or asked to terminate.
+// the process is interrupted or asked to terminate; asked again while that takes
+// its time, the process ends at once, as it would without a handler.
 func Main(setup Setup, args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)
 	a := &app{Setup: setup, out: os.Stdout, errOut: os.Stderr, in: os.Stdin}
 	root := a.root()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitWell
 	}
 	var e *Exit
-	if !errors.As(err, &e) {
-		e = &Exit{Code: ExitUsage, Err: err}
+	switch {
+	case errors.As(err, &e):
+	case a.begun:
+		e = &Exit{Code: ExitUnknown, Err: err}
+	default: // the library's own errors about flags and arguments
+		e = &Exit{Code: ExitUsage, Err: fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
 	}
-	if text := e.Error(); text != "" {
+	if text := strings.TrimRight(e.Error(), "\n"); text != "" {
 		fmt.Fprintln(a.errOut, "fettle: "+text)
 	}
 	return e.Code
@@ -120,12 +128,14 @@ Exit status: 0 healthy or done, 1 ill or refused, 2 could not tell,
 			default:
 				return exit(ExitUsage, "unknown output format %q; known: text, json", a.format)
 			}
+			a.begun = true
 			return nil
 		},
 	}
 	root.PersistentFlags().StringVarP(&a.format, "output", "o", "text", "output format: text or json")
 	must(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)))
 	root.AddCommand(a.commands()...)
+	polish(root)
 	return root
 }
 

@@ -16,7 +16,7 @@ func (a *app) demoCommand() *cobra.Command {
 	var record string
 	var keep bool
 	c := &cobra.Command{
-		Use: "demo", Short: "A real cluster on this machine, broken and mended before your eyes; no root needed",
+		Use: "demo", Short: "Break and mend a real cluster on this machine; no root needed",
 		Long: `Starts a real three-member etcd cluster as child processes on loopback, with
 clients writing and reading all the time, and breaks it: a member killed, a data
 directory lost, the space quota reached, two of three members lost. Shows
@@ -30,7 +30,7 @@ leaves nothing behind.`,
 				return err
 			}
 			o := demo.Options{
-				Adapters: a.Adapters, Books: a.books(""), Self: self, EtcdArgs: []string{etcdCommand}, Record: record, Keep: keep, Version: a.Version,
+				Adapters: a.Adapters, Books: a.books, Self: self, EtcdArgs: []string{etcdCommand}, Record: record, Keep: keep, Version: a.Version,
 			}
 			if !a.json {
 				o.Printer = a.printer()

@@ -37,10 +37,10 @@ type unseen struct {
 }
 
 func (a *app) doctorCommand() *cobra.Command {
-	var configs string
+	var configs adapterFolder
 	var patience time.Duration
 	c := &cobra.Command{
-		Use: "doctor", Short: "Look at this machine: findings, causes, and the plan Fettle would follow; changes nothing",
+		Use: "doctor", Short: "Look at this machine: findings, causes, plan; changes nothing",
 		Long: `Looks once at everything that the adapters can see of this machine, judges it
 and says what is wrong, why, and what Fettle would do. It changes nothing and
 works without root, in a container and without systemd; what it could not see
@@ -51,7 +51,7 @@ Exit status: 0 nothing is wrong, 1 something is, 2 too little could be seen.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			begin := time.Now()
-			l, err := a.openLocal(ctx, stateDir(), configs, false)
+			l, err := a.openLocal(ctx, stateDir(), string(configs), false)
 			if err != nil {
 				return err
 			}
@@ -75,7 +75,7 @@ Exit status: 0 nothing is wrong, 1 something is, 2 too little could be seen.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&configs, "adapters", configDir+"/adapters", "folder of adapter configurations")
+	configs.flag(c)
 	c.Flags().DurationVar(&patience, "patience", 0, "how long to wait for conditions that must hold for some time")
 	return c
 }
@@ -104,7 +104,7 @@ func (a *app) examine(ctx context.Context, l *local, patience time.Duration) (fi
 	if err := loop.Survey(ctx, m, hands, l.m.Clock.Now, l.sleep, seen, patience); err != nil {
 		return findings{}, nil, err
 	}
-	f := findings{Host: l.m.Identity.Hostname, Looked: l.roster.Items, Conditions: []fettle.Condition{}, Unknown: []fettle.Condition{}, NotSeen: []unseen{}, Incidents: m.Incidents()}
+	f := findings{Host: l.m.Identity.Hostname, Looked: l.roster.Items, Conditions: []fettle.Condition{}, Unknown: []fettle.Condition{}, NotSeen: []unseen{}, Incidents: append([]fettle.Incident{}, m.Incidents()...)}
 	needs := map[string]string{}
 	subjects := map[fettle.Subject]bool{}
 	for _, p := range l.runner.Specs() {

@@ -23,25 +23,15 @@ func (a *app) catalogues() []fettle.Catalogue {
 	return list
 }
 
-// books loads the runbooks that the binary has, with those of dir, if given.
-func (a *app) books(dir string) func(*expr.Env, []fettle.Catalogue) (*runbook.Set, error) {
-	return func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
-		set, err := runbook.Load(a.Runbooks, env, cats)
-		if err != nil || dir == "" {
-			return set, err
-		}
-		own, err := runbook.Load(os.DirFS(dir), env, cats)
-		if err != nil {
-			return nil, err
-		}
-		return runbook.NewSet(append(set.All(), own.All()...)...)
-	}
+// books loads the runbooks that the binary has.
+func (a *app) books(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
+	return runbook.Load(a.Runbooks, env, cats)
 }
 
 // mind makes a judge with a policy.
 func (a *app) mind(policy fettle.Policy, extra []fettle.Catalogue, scopes ...fettle.Scope) (*incident.Mind, error) {
 	return incident.New(incident.Options{
-		Catalogues: append(a.catalogues(), extra...), Books: a.books(""), Policy: policy, Evaluates: scopes,
+		Catalogues: append(a.catalogues(), extra...), Books: a.books, Policy: policy, Evaluates: scopes,
 	})
 }
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"fettle/internal/act/probe"
 	"fettle/internal/act/roster"
 	"fettle/internal/machine"
@@ -63,6 +65,34 @@ func hostID(dir string, keep bool) (string, error) {
 	return id, nil
 }
 
+// adapterFolder is the flag for the folder of adapter configurations. The
+// standard one need not be there; one that was named must.
+type adapterFolder string
+
+func (f *adapterFolder) flag(c *cobra.Command) {
+	*f = configDir + "/adapters"
+	c.Flags().Var(f, "adapters", "folder of adapter configurations")
+}
+
+// String implements pflag.Value.
+func (f *adapterFolder) String() string { return string(*f) }
+
+// Type implements pflag.Value.
+func (f *adapterFolder) Type() string { return "folder" }
+
+// Set implements pflag.Value.
+func (f *adapterFolder) Set(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", dir)
+	}
+	*f = adapterFolder(dir)
+	return nil
+}
+
 // local is this machine with its adapters open.
 type local struct {
 	host   *linuxmachine.Host
@@ -88,6 +118,7 @@ func (a *app) openLocal(ctx context.Context, dir, configs string, keep bool) (*l
 	}
 	l := &local{host: host, m: host.Ports()}
 	if l.roster, err = roster.Open(ctx, a.Adapters, l.m, configs); err != nil {
+		err = fmt.Errorf("%s\nhint: mend the file, or move it away: then what the adapter finds by itself holds", strings.TrimRight(err.Error(), "\n"))
 		return nil, errors.Join(&Exit{Code: ExitUsage, Err: err}, host.Close())
 	}
 	l.runner, err = probe.New(probe.Options{Instances: l.roster.Instances, Clock: l.m.Clock, Host: l.m.Identity.Host})

@@ -28,7 +28,7 @@ import (
 type remote struct{ dir, server string }
 
 func (r *remote) flags(c *cobra.Command) {
-	c.PersistentFlags().StringVar(&r.dir, "dir", stateDir(), "folder of `fettle up`, with the identity for this command line")
+	c.PersistentFlags().StringVar(&r.dir, "dir", stateDir(), "folder of \"fettle up\", with the identity for this command line")
 	c.PersistentFlags().StringVar(&r.server, "server", "", "address of the server (default: the one of this machine)")
 }
 
@@ -103,6 +103,7 @@ func (a *app) statusCommand() *cobra.Command {
 	var r remote
 	c := &cobra.Command{
 		Use: "status", Short: "Say how the fleet is: hosts, open incidents, freeze", Args: cobra.NoArgs,
+		Example: "  fettle status\n  fettle status -o json | jq .open_incidents",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
 				ctx, cancel := short(ctx)
@@ -168,7 +169,10 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 			if !m.Connected {
 				word = p.Red("no contact")
 			}
-			p.Line("  %-20s %s  round trip %s  %s", m.Label, word, show.Took(m.RoundTrip), p.Dim(m.ID))
+			if m.Connected {
+				word += "  round trip " + show.Took(m.RoundTrip)
+			}
+			p.Line("  %-20s %s  %s", m.Label, word, p.Dim(m.ID))
 		}
 		if s.Frozen != nil {
 			p.Text(p.Yellow("frozen")+" ", fmt.Sprintf("by %s since %s: %s", s.Frozen.By, s.Frozen.Since.Format(time.DateTime), s.Frozen.Why))
@@ -252,7 +256,7 @@ func (a *app) incidentCommand() *cobra.Command {
 	r.flags(c)
 	get := func(use, what string, text func(*show.Printer, fettle.Incident)) *cobra.Command {
 		return &cobra.Command{
-			Use: use + " ID", Short: what, Args: cobra.ExactArgs(1),
+			Use: use + " ID", Short: what, Args: cobra.ExactArgs(1), Example: "  fettle incident " + use + " tap5fdsz",
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
 					in, err := fetch(ctx, api, args[0])
@@ -288,7 +292,7 @@ func (a *app) answerCommand(r *remote, say incident.Say, what string) *cobra.Com
 	var why, hash string
 	var life time.Duration
 	c := &cobra.Command{
-		Use: string(say) + " ID", Short: what, Args: cobra.ExactArgs(1),
+		Use: string(say) + " ID", Short: what, Args: cobra.ExactArgs(1), Example: "  fettle incident " + string(say) + " tap5fdsz",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
 				in, err := fetch(ctx, api, args[0])
@@ -358,7 +362,7 @@ func (a *app) freezeCommand() *cobra.Command {
 func (a *app) thawCommand() *cobra.Command {
 	var r remote
 	c := &cobra.Command{
-		Use: "thaw", Short: "End a freeze", Args: cobra.NoArgs,
+		Use: "thaw", Short: "End a freeze", Example: "  fettle thaw", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
 				ctx, cancel := short(ctx)

@@ -31,7 +31,7 @@ import (
 const approvalLife = 5 * time.Minute
 
 func (a *app) repairCommand() *cobra.Command {
-	var configs string
+	var configs adapterFolder
 	var yes bool
 	var limit time.Duration
 	c := &cobra.Command{
@@ -44,10 +44,10 @@ Exit status: 0 nothing is wrong any more, 1 something still is or was refused.`,
 		Example: "  sudo fettle repair\n  sudo fettle repair --yes    # what loses something for good is still asked", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := &repairer{app: a, yes: yes, limit: limit, p: a.printer(), in: bufio.NewReader(a.in)}
-			return r.run(cmd.Context(), configs)
+			return r.run(cmd.Context(), string(configs))
 		},
 	}
-	c.Flags().StringVar(&configs, "adapters", configDir+"/adapters", "folder of adapter configurations")
+	configs.flag(c)
 	c.Flags().BoolVar(&yes, "yes", false, "approve every plan that loses nothing for good")
 	c.Flags().DurationVar(&limit, "limit", 10*time.Minute, "stop waiting for a repair after this long")
 	return c
@@ -281,7 +281,7 @@ func (r *repairer) sum(list []fettle.Incident) error {
 			left++
 		}
 	}
-	if err := r.print(list, func(p *show.Printer) {
+	if err := r.print(append([]fettle.Incident{}, list...), func(p *show.Printer) {
 		if len(list) == 0 {
 			p.Line("%s", p.Green("nothing is wrong with what could be seen"))
 		}

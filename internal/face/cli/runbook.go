@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +29,9 @@ func (a *app) runbookCommand() *cobra.Command {
 	return c
 }
 
+// testSuffix ends the names of files that hold a runbook's tests.
+const testSuffix = "_test.yaml"
+
 // env is what runbooks are checked against.
 func (a *app) env() (*expr.Env, []fettle.Catalogue, error) {
 	cats := fettle.Join(a.catalogues())
@@ -36,7 +41,7 @@ func (a *app) env() (*expr.Env, []fettle.Catalogue, error) {
 
 func (a *app) runbookList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List the runbooks of this binary", Args: cobra.NoArgs,
+		Use: "list", Short: "List the runbooks of this binary", Example: "  fettle runbook list", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			set, cats, err := a.ownBooks()
 			if err != nil {
@@ -72,13 +77,13 @@ func (a *app) ownBooks() (*runbook.Set, []fettle.Catalogue, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	set, err := a.books("")(env, cats)
+	set, err := a.books(env, cats)
 	return set, cats, err
 }
 
 func (a *app) runbookShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show NAME", Short: "Show a runbook's file", Args: cobra.ExactArgs(1),
+		Use: "show NAME", Short: "Show a runbook's file", Example: "  fettle runbook show etcd.data_lost", Args: cobra.ExactArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			set, _, err := a.ownBooks()
 			if err != nil {
@@ -141,7 +146,8 @@ func walk(fsys fs.FS, each func(name string, src []byte) error) error {
 
 func (a *app) runbookLint() *cobra.Command {
 	return &cobra.Command{
-		Use: "lint [DIR…]", Short: "Check runbooks and runbook tests; without a folder, those of this binary",
+		Use: "lint [DIR…]", Short: "Check runbooks and their tests; without a folder, our own",
+		Example: "  fettle runbook lint\n  fettle runbook lint ./my-runbooks",
 		RunE: func(_ *cobra.Command, args []string) error {
 			env, cats, err := a.env()
 			if err != nil {
@@ -157,7 +163,7 @@ func (a *app) runbookLint() *cobra.Command {
 					checked++
 					var err error
 					file := filepath.Join(dir, name)
-					if strings.HasSuffix(name, "_test.yaml") {
+					if strings.HasSuffix(name, testSuffix) {
 						_, err = runbook.ParseTests(file, src, cats)
 					} else {
 						_, err = runbook.Parse(file, src, env, cats)
@@ -193,40 +199,91 @@ func (a *app) runbookLint() *cobra.Command {
 
 func (a *app) runbookTest() *cobra.Command {
 	return &cobra.Command{
-		Use: "test [DIR…]", Short: "Run runbook tests (*_test.yaml) offline; without a folder, those of this binary",
+		Use: "test [DIR…]", Short: "Run runbook tests offline; without a folder, our own",
+		Long: `Runs the tests (*_test.yaml) in folders, offline. A runbook there takes the place
+of the shipped one of its name.`,
+		Example: "  fettle runbook test\n  fettle runbook test ./my-runbooks",
 		RunE: func(_ *cobra.Command, args []string) error {
+			env, cats, err := a.env()
+			if err != nil {
+				return err
+			}
 			sources, err := a.files(args)
 			if err != nil {
 				return err
 			}
 			var results []rehearse.Result
-			for dir, fsys := range sources {
-				own := dir
-				err := walk(fsys, func(name string, src []byte) error {
-					if !strings.HasSuffix(name, "_test.yaml") {
-						return nil
-					}
-					_, cats, err := a.env()
-					if err != nil {
-						return err
-					}
-					t, err := runbook.ParseTests(filepath.Join(dir, name), src, cats)
-					if err != nil {
-						return &Exit{Code: ExitIll, Err: err}
-					}
-					list, err := rehearse.File(t, func(policy fettle.Policy) (*incident.Mind, error) {
-						return incident.New(incident.Options{Catalogues: a.catalogues(), Books: a.books(own), Policy: policy})
-					})
-					results = append(results, list...)
-					return err
-				})
+			for _, dir := range slices.Sorted(maps.Keys(sources)) {
+				list, err := a.testFolder(dir, sources[dir], env, cats)
 				if err != nil {
-					return err
+					return &Exit{Code: ExitIll, Err: err}
 				}
+				results = append(results, list...)
 			}
 			return a.reportTests(results)
 		},
 	}
+}
+
+// testFolder runs the tests of one folder. The runbooks are compiled once for
+// all its cases.
+func (a *app) testFolder(dir string, fsys fs.FS, env *expr.Env, cats []fettle.Catalogue) ([]rehearse.Result, error) {
+	set, err := a.booksWith(dir, fsys, env, cats)
+	if err != nil {
+		return nil, err
+	}
+	mind := func(policy fettle.Policy) (*incident.Mind, error) {
+		compiled := func(*expr.Env, []fettle.Catalogue) (*runbook.Set, error) { return set, nil }
+		return incident.New(incident.Options{Catalogues: a.catalogues(), Books: compiled, Policy: policy})
+	}
+	var results []rehearse.Result
+	err = walk(fsys, func(name string, src []byte) error {
+		if !strings.HasSuffix(name, testSuffix) {
+			return nil
+		}
+		t, err := runbook.ParseTests(filepath.Join(dir, name), src, cats)
+		if err != nil {
+			return err
+		}
+		list, err := rehearse.File(t, mind)
+		results = append(results, list...)
+		return err
+	})
+	return results, err
+}
+
+// booksWith returns the binary's runbooks and those of a folder, each of which
+// takes the place of the binary's of its name.
+func (a *app) booksWith(dir string, fsys fs.FS, env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
+	shipped, err := a.books(env, cats)
+	if err != nil || dir == "" {
+		return shipped, err
+	}
+	var books []*runbook.Runbook
+	var wrong []error
+	own := map[string]bool{}
+	err = walk(fsys, func(name string, src []byte) error {
+		if strings.HasSuffix(name, testSuffix) {
+			return nil
+		}
+		b, err := runbook.Parse(filepath.Join(dir, name), src, env, cats)
+		if err != nil {
+			wrong = append(wrong, err)
+			return nil
+		}
+		own[b.Name] = true
+		books = append(books, b)
+		return nil
+	})
+	if err := errors.Join(append(wrong, err)...); err != nil {
+		return nil, err
+	}
+	for _, b := range shipped.All() {
+		if !own[b.Name] {
+			books = append(books, b)
+		}
+	}
+	return runbook.NewSet(books...)
 }
 
 func (a *app) reportTests(results []rehearse.Result) error {
@@ -256,6 +313,7 @@ func (a *app) reportTests(results []rehearse.Result) error {
 func (a *app) runbookSchema() *cobra.Command {
 	return &cobra.Command{
 		Use: "schema", Short: "Print the JSON Schema of runbook files, for editors", Args: cobra.NoArgs,
+		Example: "  fettle runbook schema > runbook.schema.json",
 		RunE: func(*cobra.Command, []string) error {
 			_, err := a.out.Write(runbook.Schema())
 			return err

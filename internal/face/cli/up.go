@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,7 +44,8 @@ func logger(w io.Writer, verbose bool) *slog.Logger {
 }
 
 func (a *app) upCommand() *cobra.Command {
-	var dir, listen, policyFile, configs string
+	var dir, listen, policyFile string
+	var configs adapterFolder
 	var verbose bool
 	c := &cobra.Command{
 		Use: "up", Short: "Run server and agent on this machine, and look after it from now on",
@@ -69,9 +71,9 @@ process. Incidents survive restarts. Other machines join with a token from
 			agentDir := filepath.Join(dir, "agent")
 			p := a.printer()
 			f, err := single.Open(ctx, single.Options{
-				Dir: dir, Listen: listen, Adapters: a.Adapters, Books: a.books(""), Policy: policy, Clock: h.Ports().Clock, Version: a.Version,
+				Dir: dir, Listen: listen, Adapters: a.Adapters, Books: a.books, Policy: policy, Clock: h.Ports().Clock, Version: a.Version,
 				Log:    logger(a.errOut, verbose),
-				Agents: []single.Agent{{Label: name, Dir: agentDir, ConfigDir: configs, Machine: openMachine(agentDir)}},
+				Agents: []single.Agent{{Label: name, Dir: agentDir, ConfigDir: string(configs), Machine: openMachine(agentDir)}},
 				OnReady: func(address string) {
 					a.event(p, map[string]string{"ready": address}, func() { p.Line("ready: server and agent run, listening on %s", address) })
 				},
@@ -81,6 +83,9 @@ process. Incidents survive restarts. Other machines join with a token from
 					}
 				},
 			})
+			if errors.Is(err, single.ErrRunning) {
+				return &Exit{Code: ExitIll, Err: err}
+			}
 			if err != nil {
 				return err
 			}
@@ -97,7 +102,7 @@ process. Incidents survive restarts. Other machines join with a token from
 	c.Flags().StringVar(&dir, "dir", stateDir(), "folder for everything that is kept")
 	c.Flags().StringVar(&listen, "listen", defaultListen, "address of the server")
 	c.Flags().StringVar(&policyFile, "policy", "", "policy file (default "+configDir+"/policy.yaml, where it is there)")
-	c.Flags().StringVar(&configs, "adapters", configDir+"/adapters", "folder of adapter configurations")
+	configs.flag(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what the parts do")
 	return c
 }

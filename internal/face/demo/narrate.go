@@ -99,7 +99,7 @@ func Table(p *show.Printer, r Report) {
 			mended = show.Took(x.Mended)
 		}
 		if x.Outcome == "failed" {
-			mended = p.Red("FAILED")
+			mended = p.Red(fmt.Sprintf("%-8s", "FAILED"))
 		}
 		lost := "–"
 		if x.Writes > 0 {

@@ -255,6 +255,9 @@ func (s *stage) audit(ctx context.Context, r *Result, members []member) {
 		}
 		r.Lost += len(gone)
 	}
+	if n := s.load.wrong.Load(); n > 0 {
+		r.Outcome, r.Wrong = "failed", fmt.Sprintf("%d reads did not return what had been acknowledged", n)
+	}
 	if r.Lost > 0 {
 		r.Outcome, r.Wrong = "failed", fmt.Sprintf("%d acknowledged writes are missing", r.Lost)
 	}

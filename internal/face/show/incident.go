@@ -57,6 +57,9 @@ func (p *Printer) Diagnosis(d fettle.Diagnosis) {
 	for _, a := range d.Unsettled {
 		p.Text("  or       ", fmt.Sprintf("%v, at cost %d against %d", a.Causes, a.Cost, d.Cost))
 	}
+	for _, l := range d.Look {
+		p.Text("  look     ", fmt.Sprintf("%s at %s would settle it", l.Probe, l.Subject))
+	}
 	if d.Stopped != "" {
 		p.Text("  note     ", "the search was stopped early: "+d.Stopped)
 	}

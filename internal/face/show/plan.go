@@ -19,9 +19,7 @@ func (p *Printer) Plan(plan fettle.Plan) {
 	}
 	for i, s := range plan.Steps {
 		p.Text(fmt.Sprintf("  %2d ", i+1), fmt.Sprintf("%s: %s on %s%s", s.ID, s.Action, s.Target, params(s)))
-		if s.Host != s.Target {
-			p.Text("       ", p.Dim("by "+string(s.Host)+takes(s.Takes)+back(s)))
-		}
+		p.Text("       ", p.Dim("by "+string(s.Host)+takes(s.Takes)+back(s)))
 		if s.When != "" {
 			p.Text("       ", "only if "+s.When)
 		}
@@ -49,6 +47,9 @@ func takes(list []fettle.Taking) string {
 func back(s fettle.Step) string {
 	if s.Undo {
 		return ", can be undone"
+	}
+	if s.ForwardOnly == "" {
+		return ", forward-only"
 	}
 	return ", forward-only: " + s.ForwardOnly
 }

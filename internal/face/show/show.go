@@ -2,16 +2,22 @@
 // plans, guard arithmetic and stories, in 80 columns, with colour only where it
 // is wanted. What programs read is the vocabulary's own JSON, not this.
 //
-// It decides nothing and leaves nothing out: what a story holds is shown.
+// It decides nothing and leaves nothing out: what a story holds is shown. Names
+// and texts come from machines that may be ill or hostile: a control character in
+// them is shown as a question mark and never reaches the terminal.
 package show
 
 import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"fettle/internal/fettle"
 )
@@ -32,21 +38,53 @@ func For(f *os.File) *Printer {
 	return &Printer{W: f, Color: IsTerminal(f) && os.Getenv("NO_COLOR") == ""}
 }
 
-// IsTerminal reports whether a file is a character device that is not /dev/null.
+// IsTerminal reports whether a file is a terminal: whether it has the settings of
+// one (termios(3)), which /dev/null has not.
 func IsTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	terminal := false
+	err = raw.Control(func(fd uintptr) {
+		_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		terminal = err == nil
+	})
+	return err == nil && terminal
 }
 
 // Err returns the first error of writing.
 func (p *Printer) Err() error { return p.err }
 
-// Line writes one line.
+// Line writes one line, or as many as the text has.
 func (p *Printer) Line(format string, args ...any) {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.W, format+"\n", args...)
+		_, p.err = io.WriteString(p.W, harmless(fmt.Sprintf(format, args...))+"\n")
 	}
 }
+
+// harmless keeps our own colours, line ends and tabs, and no other control
+// character: a file's name could else write anything on the terminal.
+func harmless(s string) string {
+	var b strings.Builder
+	for s != "" {
+		if code := ours.FindString(s); code != "" {
+			b.WriteString(code)
+			s = s[len(code):]
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s)
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			r = '?'
+		}
+		b.WriteRune(r)
+		s = s[n:]
+	}
+	return b.String()
+}
+
+// ours are the codes that paint writes.
+var ours = regexp.MustCompile(`^\x1b\[(0|1|2|31|32|33)m`)
 
 func (p *Printer) width() int {
 	if p.Width > 0 {
@@ -56,13 +94,14 @@ func (p *Printer) width() int {
 }
 
 // Text writes text wrapped to the width, the first line after first, the others
-// indented by as many blanks.
+// indented by as many blanks. A word that is longer than a line stays whole, so
+// that a path or a command can be copied.
 func (p *Printer) Text(first, text string) {
 	indent := strings.Repeat(" ", utf8.RuneCountInString(strip(first)))
 	line, n := first, len(indent)
 	empty := true
 	for _, word := range strings.Fields(text) {
-		w := utf8.RuneCountInString(word)
+		w := utf8.RuneCountInString(strip(word))
 		if !empty && n+1+w > p.width() {
 			p.Line("%s", line)
 			line, n, empty = indent, len(indent), true
@@ -131,9 +170,11 @@ func (p *Printer) Severity(s fettle.Severity) string {
 	}
 }
 
-// Took writes a duration with three significant digits.
+// Took writes a duration in the unit that fits, with two or three digits.
 func Took(d time.Duration) string {
 	switch {
+	case d < 0:
+		return "−" + Took(-d)
 	case d < time.Millisecond:
 		return fmt.Sprintf("%d µs", d.Microseconds())
 	case d < 10*time.Millisecond:

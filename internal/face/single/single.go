@@ -65,6 +65,7 @@ type Fleet struct {
 	loop *loop.Loop
 	srv  *server.Server
 	st   *store.Etcd
+	lock *os.File
 }
 
 // Catalogues returns what a server with these adapters judges with.
@@ -84,12 +85,21 @@ func AdminDir(dir string) string { return filepath.Join(dir, "admin") }
 func AddressFile(dir string) string { return filepath.Join(AdminDir(dir), "server") }
 
 // Open prepares everything: authority, store, mind and server. Close it when Run
-// was not called, or has returned.
+// was not called, or has returned. ErrRunning: another process runs in Dir.
 func Open(ctx context.Context, o Options) (f *Fleet, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	f = &Fleet{o: o}
+	held, err := lock(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, held.Close())
+		}
+	}()
+	f = &Fleet{o: o, lock: held}
 	if f.ca, err = authority(filepath.Join(o.Dir, "ca"), o.Clock.Wall()); err != nil {
 		return nil, err
 	}
@@ -121,8 +131,8 @@ func Open(ctx context.Context, o Options) (f *Fleet, err error) {
 	return f, nil
 }
 
-// Close closes the store.
-func (f *Fleet) Close() error { return f.st.Close() }
+// Close closes the store, and lets another process into the folder.
+func (f *Fleet) Close() error { return errors.Join(f.st.Close(), f.lock.Close()) }
 
 // Loop is the loop, for asking and answering.
 func (f *Fleet) Loop() *loop.Loop { return f.loop }

@@ -119,6 +119,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
 	a.freeze.look()
+	kept := recall(a.o.StateDir, a.o.Log)
+	a.picture.remember(kept)
 	a.executor, err = execute.New(execute.Options{
 		Journal: j, Actions: a.actions(), Catalogues: a.cats, Clock: a.o.Machine.Clock, Host: a.host, Fleet: a.fleet,
 		Frozen: a.freeze.here, Allow: a.o.Allow,
@@ -130,8 +132,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make(chan error, 3) // one for each that runs
-	for _, run := range []func(context.Context) error{a.crew.run, a.picture.run, a.connect} {
+	errs := make(chan error, 4) // one for each that runs
+	for _, run := range []func(context.Context) error{a.crew.run, a.picture.run, kept.run, a.connect} {
 		wg.Go(func() {
 			errs <- run(ctx)
 			cancel()

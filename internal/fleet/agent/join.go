@@ -89,9 +89,15 @@ func (a *Agent) renew(ctx context.Context, conn *grpc.ClientConn) error {
 }
 
 // said is what the other side said, without the wrapping of the transport.
+// status.Code of it tells "no contact" from "no".
 func said(err error) error {
 	if s, ok := status.FromError(err); ok {
-		return errors.New(s.Message())
+		return answer{s}
 	}
 	return err
 }
+
+type answer struct{ s *status.Status }
+
+func (a answer) Error() string              { return a.s.Message() }
+func (a answer) GRPCStatus() *status.Status { return a.s }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"fettle/internal/act/probe"
 	"fettle/internal/fettle"
@@ -21,6 +22,7 @@ const foldAt = 8192
 // between a probe's word and the message to the server nothing waits.
 type picture struct {
 	clock machine.Clock
+	kept  *memory       // nil: nothing is remembered over a restart
 	wake  chan struct{} // has a value when there is something to send
 	retry chan struct{} // has a value when the judge's next time may have changed
 
@@ -50,6 +52,25 @@ func newPicture(clock machine.Clock, judge *condition.Evaluator) *picture {
 	return &picture{
 		clock: clock, wake: make(chan struct{}, 1), retry: make(chan struct{}, 1), world: world.New(), judge: judge,
 		seen: map[sight]fettle.Observation{}, conds: map[fettle.ConditionKey]bool{}, out: outbox{alive: map[sight]bool{}},
+	}
+}
+
+// remember begins with what was raised when the agent last ran. Until it is seen
+// again it is not known; then it goes on as the same trouble.
+func (p *picture) remember(m *memory) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kept = m
+	now := p.clock.Now()
+	for _, c := range m.list() {
+		if c.FirstSeen.IsZero() {
+			c.FirstSeen = c.Since
+		}
+		if c.FirstSeen.After(now) { // the clock was set back meanwhile
+			c.FirstSeen, c.LastClear = now, time.Time{}
+		}
+		c.State, c.Since = fettle.Unknown, now
+		p.world.SetCondition(c)
 	}
 }
 
@@ -110,6 +131,9 @@ func (p *picture) changed(list []condition.Change) {
 			p.conds[key] = true
 		} else {
 			delete(p.conds, key) // it ended with its subject
+		}
+		if p.kept != nil {
+			p.kept.note(c.After)
 		}
 		if p.linked {
 			p.out.conditions = append(p.out.conditions, c.After)

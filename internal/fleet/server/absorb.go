@@ -210,7 +210,7 @@ func (h *host) settled(x *session) {
 			in.Conditions[i] = c
 		}
 	}
-	if len(in.Observations)+len(in.Conditions) > 0 {
-		h.s.feed(in)
-	}
+	x.settled = true
+	in.Observations = append(in.Observations, h.agent())
+	h.s.feed(in)
 }

@@ -38,6 +38,12 @@ func (s *Server) incidents(ctx context.Context, ended bool) ([]fettle.Incident, 
 	return list, err
 }
 
+// headed is a History that can say where the log ends without reading it. Status
+// says nothing of the log where it cannot.
+type headed interface {
+	Head(ctx context.Context) (loop.Head, error)
+}
+
 // Status implements wire.AdminServiceServer.
 func (a *admin) Status(ctx context.Context, _ *wire.StatusRequest) (*wire.StatusResponse, error) {
 	freeze, err := a.s.frozen(ctx)
@@ -53,6 +59,13 @@ func (a *admin) Status(ctx context.Context, _ *wire.StatusRequest) (*wire.Status
 		if i.State == fettle.Proposed || i.State == fettle.Escalated {
 			r.WaitingForPeople++
 		}
+	}
+	if h, ok := a.s.o.History.(headed); ok {
+		head, err := h.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r.LogEntries, r.LogHash = head.Entries, head.Hash
 	}
 	for _, h := range a.s.known() {
 		h.mu.Lock()

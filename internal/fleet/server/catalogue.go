@@ -19,6 +19,10 @@ const (
 	// lostAfter is how long an agent may be away before that is a fault: longer
 	// than the agent's restart and a server's.
 	lostAfter = 10 * time.Second
+	// settledAfter is how long an agent may take to tell everything. After that it
+	// is taken at its word: an adapter that cannot be opened must not keep all the
+	// others from being mended.
+	settledAfter = 30 * time.Second
 )
 
 // Catalogue is what the server itself observes: the agents.
@@ -34,6 +38,7 @@ func Catalogue() fettle.Catalogue {
 			Name: AgentProbe, Kind: fettle.KindHost, Interval: agentEvery, Timeout: time.Second, Told: true,
 			Facts: []fettle.FactSpec{
 				{Name: "connected", Type: fettle.BoolFact, Doc: "the agent holds a session with this server"},
+				{Name: "settled", Type: fettle.BoolFact, Doc: "while it is connected: it has told everything that it sees since it started"},
 				{Name: "label", Type: fettle.StringFact, Doc: "the machine's host name"},
 				{Name: "incarnation", Type: fettle.StringFact, Doc: "of the agent's process, while it is known"},
 				{Name: "boot_id", Type: fettle.StringFact, Doc: "of the machine's last boot that is known"},

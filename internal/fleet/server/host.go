@@ -109,6 +109,7 @@ func (h *host) attach(x *session) {
 		h.session.end(errReplaced)
 	}
 	h.round++
+	x.began = h.s.o.Clock.Now()
 	h.session, h.lost, h.unsaid = x, time.Time{}, false
 	h.last, h.label, h.frozen = x.about, x.label, freezeState{}
 	h.heard = h.s.o.Clock.Now()
@@ -131,6 +132,9 @@ func (h *host) agent() fettle.Observation {
 	facts := fettle.Facts{"connected": h.session != nil, "label": h.label}
 	if h.label == "" {
 		facts["label"] = h.subject.Name()
+	}
+	if h.session != nil {
+		facts["settled"] = h.session.settled || h.s.o.Clock.Now().Sub(h.session.began) >= settledAfter
 	}
 	if h.last.incarnation != "" {
 		facts["incarnation"], facts["boot_id"], facts["version"] = h.last.incarnation, h.last.bootID, h.last.version

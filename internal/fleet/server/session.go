@@ -44,6 +44,9 @@ type session struct {
 	probes map[string]bool // guarded by the host's mu
 	clocks wire.Clocks     // guarded by the host's mu
 
+	began   time.Time // guarded by the host's mu, as settled is
+	settled bool      // the agent has told everything
+
 	done   <-chan struct{} // closed when it ends
 	cancel context.CancelCauseFunc
 	ctx    context.Context

@@ -192,6 +192,15 @@ func (e *Etcd) Log(ctx context.Context, from int64, each func(loop.Entry) error)
 	})
 }
 
+// Head returns where the log ends now.
+func (e *Etcd) Head(ctx context.Context) (loop.Head, error) {
+	head, _, err := e.readHead(ctx)
+	if err != nil {
+		return loop.Head{}, fmt.Errorf("the log's head: %w", err)
+	}
+	return head, nil
+}
+
 // Check implements loop.Store.
 func (e *Etcd) Check(ctx context.Context) (int64, error) {
 	e.mu.Lock() // so that the head does not move

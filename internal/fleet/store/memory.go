@@ -84,6 +84,13 @@ func (m *Memory) Log(ctx context.Context, from int64, each func(loop.Entry) erro
 	return nil
 }
 
+// Head returns where the log ends now.
+func (m *Memory) Head(context.Context) (loop.Head, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.held.head, nil
+}
+
 // Check implements loop.Store.
 func (m *Memory) Check(context.Context) (int64, error) {
 	m.mu.Lock()

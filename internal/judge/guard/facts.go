@@ -7,6 +7,19 @@ import (
 	"fettle/internal/fettle"
 )
 
+// settled (S1): the acting host's agent has told everything that it sees. What
+// starts anew tells one thing after another, and a service that is only seen to
+// have failed may be one whose data is seen to be lost a moment later. Who is not
+// known to be an agent that starts (a command looks at everything before it acts)
+// is not asked.
+func settled(q Question) fettle.Verdict {
+	all, known := q.View.Facts(q.Step.Host).Bool("settled")
+	if known && !all && !q.Undo {
+		return refuse("the agent on "+q.Step.Host.Name()+" has started anew and has not told everything that it sees yet", "", "the end of its first looks, within seconds")
+	}
+	return allow("the acting host has told everything that it sees")
+}
+
 // freshness (S1): what the step will be judged on was asked for no longer ago
 // than the step says. That somebody asked just now and got no answer is fresh
 // knowledge too; that nobody asked is none.

@@ -112,6 +112,7 @@ func List() []Guard {
 		{"freeze", "S11", freeze},
 		{"person", "S11", person},
 		{"catalogued", "S7", catalogued},
+		{"settled", "S1", settled},
 		{"freshness", "S1", freshness},
 		{"preconditions", "S7", preconditions},
 		{"generations", "S7", generations},

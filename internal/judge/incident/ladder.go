@@ -50,17 +50,23 @@ func (m *Mind) consider(r *Record) {
 		m.supersede(r, g)
 		return
 	}
-	if !m.settled(r, cond) || !m.lookedRound(r, cond) {
+	if !m.itsTurn(r) || !m.settled(r, cond) || !m.lookedRound(r, cond) {
 		return
 	}
 	m.propose(r, cond)
 }
 
+// restAfter is how often in a row the next step of a plan must have been refused
+// before the plan may rest at a safe point: about a minute of asking.
+const restAfter = 6
+
 // mayRest reports whether an incident may end where its plan stands, since its
-// cause is clear. A plan that has touched something goes on to its nearest safe
-// point first: what it has taken away half-way, nobody else would put back.
+// cause is clear. A plan that has touched something goes on to its end: what it
+// has taken away half-way, nobody else would put back, and what stands behind a
+// safe point is meant too (a restart just then must not make another end of it).
+// It rests at a safe point where it is not let go on.
 func (m *Mind) mayRest(r *Record) bool {
-	return !r.begun() || r.Progress.Mine || m.atSafePoint(r)
+	return !r.begun() || r.Progress.Mine || r.step() == nil || m.atSafePoint(r) && r.Progress.Again >= restAfter
 }
 
 // lookedRound reports whether everything that a plan could rest on was looked at
@@ -100,6 +106,8 @@ func (m *Mind) settled(r *Record, cond fettle.Condition) bool {
 	case slices.Contains(r.Diagnosis.Ill, r.Cause):
 		m.hold(r, "it rests on the word of an observer that seems ill itself; nothing is repaired on it", 10*time.Second)
 		return false
+	case (cause == nil || cause.Observed) && cond.State == fettle.Unknown && m.patient(r, cond):
+		return false
 	case cause != nil && !cause.Observed, cond.State == fettle.Unknown:
 		return m.lookOr(r, func() {
 			m.escalate(r, "the cause is supposed, not seen, and nobody could see it; a person must look at "+string(r.Cause.Subject))
@@ -110,6 +118,27 @@ func (m *Mind) settled(r *Record, cond fettle.Condition) bool {
 		m.lookOr(r, func() { settled = true })
 		return settled
 	}
+	return true
+}
+
+// returnWait is how long the word of a machine that has gone silent is waited for
+// before anybody is called about it: it covers a restart of its agent, or of this
+// server, with the agent's pauses between two tries to connect. Nothing is done
+// about the incident meanwhile.
+const returnWait = 30 * time.Second
+
+// patient waits for a cause that was seen and cannot be known at present, and
+// reports whether it still does.
+func (m *Mind) patient(r *Record, cond fettle.Condition) bool {
+	since := cond.Since
+	if since.Before(m.began) { // known to those before us, and not yet to us
+		since = m.began
+	}
+	until := since.Add(returnWait)
+	if !m.now.Before(until) {
+		return false
+	}
+	m.phase(r, PhaseIdle, until)
 	return true
 }
 

@@ -67,6 +67,7 @@ type Mind struct {
 	decisions []Decision
 	dirty     map[string]bool // records to save
 	now       time.Time
+	began     time.Time // the first input's
 }
 
 type upstream struct {
@@ -141,6 +142,9 @@ func (m *Mind) index() {
 // Take takes one input in and returns what is to be done, in order.
 func (m *Mind) Take(in Input) []Decision {
 	m.now = in.At
+	if m.began.IsZero() {
+		m.began = in.At
+	}
 	m.decisions = nil
 	touched := m.absorb(in)
 	m.judge(touched)

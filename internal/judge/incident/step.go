@@ -171,6 +171,9 @@ func (m *Mind) decide(r *Record) {
 		m.consider(r)
 		return
 	}
+	if !r.begun() && !m.itsTurn(r) {
+		return
+	}
 	step, err := plan.Fill(*r.step(), r.outputs())
 	if err != nil {
 		m.failed(r, err.Error())

@@ -15,7 +15,7 @@ const turnWait = 5 * time.Second
 // itsTurn reports whether a plan of this incident may begin now. It may not while
 // another incident's plan is at work on the same thing: each would falsify what
 // the other foretold, and take for its own doing what the other did. Where not, it
-// has said so.
+// has said so. A plan that a person took over keeps nobody waiting.
 func (m *Mind) itsTurn(r *Record) bool {
 	for _, id := range m.sortedOpen() {
 		other := m.records[id]
@@ -23,7 +23,7 @@ func (m *Mind) itsTurn(r *Record) bool {
 			continue
 		}
 		if on, yes := m.meet(r, other); yes {
-			m.hold(r, fmt.Sprintf("incident %s (%s) is at work on %s; this one waits until it has ended", other.ID, other.Cause, on), turnWait)
+			m.hold(r, fmt.Sprintf("incident %s (%s) is at work on %s; this one waits for its end (`fettle incident refuse %s` hands that one to a person)", other.ID, other.Cause, on, other.ID), turnWait)
 			return false
 		}
 	}
@@ -32,11 +32,12 @@ func (m *Mind) itsTurn(r *Record) bool {
 
 // atWork reports whether a plan has touched something and is not at its end.
 func (r *Record) atWork() bool {
-	return r.Plan != nil && (r.begun() || r.inFlight() || r.Progress.Undoing)
+	return r.Plan != nil && !r.Progress.Mine && (r.begun() || r.inFlight() || r.Progress.Undoing)
 }
 
-// meet finds something that both incidents are about: a subject of both, or one
-// that uses the other.
+// meet finds something that both incidents are about: the same subject, or a
+// service and what runs as it. What else a thing uses (its filesystem) is mended
+// under it: it may be what keeps the other plan from going on.
 func (m *Mind) meet(r, other *Record) (fettle.Subject, bool) {
 	mine, theirs := subjects(r), subjects(other)
 	for _, s := range theirs {
@@ -44,12 +45,18 @@ func (m *Mind) meet(r, other *Record) (fettle.Subject, bool) {
 			return s, true
 		}
 	}
-	for _, s := range mine {
-		for _, path := range []fettle.Path{">uses", "<uses"} {
-			for _, used := range m.world.Related(s, path) {
-				if slices.Contains(theirs, used) {
-					return used, true
-				}
+	if s, yes := m.runsAs(theirs, mine); yes {
+		return s, true
+	}
+	return m.runsAs(mine, theirs)
+}
+
+// runsAs finds one of these that runs as one of those services.
+func (m *Mind) runsAs(these, those []fettle.Subject) (fettle.Subject, bool) {
+	for _, s := range these {
+		for _, used := range m.world.Related(s, ">uses") {
+			if s.Kind() != fettle.KindUnit && used.Kind() == fettle.KindUnit && slices.Contains(those, used) {
+				return s, true
 			}
 		}
 	}

@@ -25,6 +25,9 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 	case o.Fate == fettle.NeverWillBe:
 		m.world.Release(p.Key)
 		m.tell(r, fettle.Event{Kind: fettle.EvNote, Step: step.ID, Key: o.Key, Text: o.Key + " was never done and never will be"})
+		if !undo && !r.begun() {
+			m.unattempt(r)
+		}
 		if p.Again++; p.Try > stepTries*len(r.Plan.Steps)+stepTries {
 			m.failed(r, "it could not be brought to happen: "+o.Error)
 			return
@@ -42,6 +45,22 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 		m.undone(r, o)
 	default:
 		m.done(r, step, o)
+	}
+}
+
+// unattempt forgets the last attempt: its first step was never done, so nothing
+// was tried, the plan is still the one that a person may have approved, and the
+// ladder need not remember it.
+func (m *Mind) unattempt(r *Record) {
+	p := &r.Progress
+	if len(p.Attempts) == 0 {
+		return
+	}
+	last := p.Attempts[len(p.Attempts)-1]
+	p.Attempts = p.Attempts[:len(p.Attempts)-1]
+	p.Attempt--
+	if i := slices.Index(m.attempts, last); i >= 0 {
+		m.attempts = slices.Delete(m.attempts, i, i+1)
 	}
 }
 

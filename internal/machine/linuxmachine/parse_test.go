@@ -93,6 +93,7 @@ func TestCgroups(t *testing.T) {
 	for _, tt := range []struct{ in, cgroup, unit string }{
 		{"0::/system.slice/etcd.service\n", "/system.slice/etcd.service", "etcd.service"},
 		{"12:pids:/x\n1:name=systemd:/system.slice/ssh.service\n0::/y\n", "/system.slice/ssh.service", "ssh.service"},
+		{"9:name=systemd:/\n8:pids:/\n0::/system.slice/etcd.service\n", "/system.slice/etcd.service", "etcd.service"},
 		{"0::/system.slice/system-getty.slice/getty@tty1.service\n", "/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"},
 		{"0::/user.slice/user-0.slice/user@0.service/app.slice/x.service\n", "/user.slice/user-0.slice/user@0.service/app.slice/x.service", "user@0.service"},
 		{"0::/init.scope\n", "/init.scope", "init.scope"},

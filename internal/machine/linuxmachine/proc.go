@@ -43,14 +43,15 @@ func parseProcStat(data []byte) (procStat, error) {
 
 // parseCgroup returns the cgroup in which systemd keeps a process, out of
 // /proc/PID/cgroup (cgroups(7)): that of the name=systemd hierarchy where there
-// is one, else that of cgroup2.
+// is one that it uses, else that of cgroup2. A container whose systemd uses
+// cgroup2 on a machine that has both sees everything at the root of the first.
 func parseCgroup(data []byte) string {
 	unified := ""
 	for line := range strings.Lines(string(data)) {
 		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
 		switch {
 		case len(parts) != 3:
-		case parts[1] == "name=systemd":
+		case parts[1] == "name=systemd" && parts[2] != "/":
 			return parts[2]
 		case parts[0] == "0" && parts[1] == "":
 			unified = parts[2]

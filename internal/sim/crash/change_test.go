@@ -14,7 +14,7 @@ import (
 // declares, as the plan predicted them, and the consequences that only the real
 // system has.
 func (a doer) change(before history, d fettle.Dispatch) (effect, error) {
-	e := effect{Key: d.Key, Step: d.Step.ID, Action: d.Step.Action, Target: d.Step.Target, Outputs: a.outputs(before, d)}
+	e := effect{Key: d.Key, Step: d.Step.ID, Action: d.Step.Action, Target: d.Step.Target, Outputs: a.outputs(d)}
 	view := world.New()
 	for _, o := range before.sorted() {
 		o.Asked = time.Unix(0, 0)
@@ -80,7 +80,7 @@ func (a doer) tells(probe, fact string) bool {
 }
 
 // outputs are what an action's catalogue promises, the same in every run.
-func (a doer) outputs(before history, d fettle.Dispatch) fettle.Facts {
+func (a doer) outputs(d fettle.Dispatch) fettle.Facts {
 	var out fettle.Facts
 	for _, p := range a.spec.Outputs {
 		if out == nil {
@@ -88,13 +88,13 @@ func (a doer) outputs(before history, d fettle.Dispatch) fettle.Facts {
 		}
 		switch p.Type {
 		case fettle.IntFact:
-			out[p.Name] = int64(len(before.effects) + 1)
+			out[p.Name] = int64(500)
 		case fettle.BoolFact:
 			out[p.Name] = true
 		case fettle.ListFact:
 			out[p.Name] = []string{d.Step.ID}
 		case fettle.StringFact:
-			out[p.Name] = fmt.Sprintf("%x", d.Step.ID) // as good for an identity in hex as for a path
+			out[p.Name] = fmt.Sprintf("%x", d.Step.ID+d.Step.Target.Name()) // as good for an identity in hex as for a path
 		}
 	}
 	return out

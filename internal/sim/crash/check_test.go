@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/go-cmp/cmp"
@@ -78,15 +79,19 @@ func (s *scenario) stored(ctx context.Context, dir string) (records []incident.R
 	return loaded.Records, err
 }
 
-// sound checks that no key and no step acted twice, and that the stories tell of
-// every effect once.
+// sound checks that no key acted twice, nor a step of an incident under two keys,
+// and that the stories tell of every effect once.
 func (o outcome) sound() error {
-	keys, whats := map[string]int{}, map[string]int{}
+	keys := map[string]int{}
 	for _, e := range o.history.effects {
-		keys[e.Key]++
-		whats[e.what()]++
-		if keys[e.Key] > 1 || whats[e.what()] > 1 {
-			return fmt.Errorf("done twice: %s under %s\n%s", e.what(), e.Key, o)
+		if keys[e.Key]++; keys[e.Key] > 1 {
+			return fmt.Errorf("done twice under one key: %s under %s\n%s", e.what(), e.Key, o)
+		}
+	}
+	for incident, whats := range o.byIncident() {
+		slices.Sort(whats)
+		if len(slices.Compact(slices.Clone(whats))) != len(whats) {
+			return fmt.Errorf("done twice in incident %s: %q\n%s", incident, whats, o)
 		}
 	}
 	told := map[string]int{}
@@ -107,6 +112,40 @@ func (o outcome) sound() error {
 		return fmt.Errorf("a story tells of %s, which had no effect\n%s", key, o)
 	}
 	return nil
+}
+
+// byIncident lists what was done, in order, by the incident whose key it was.
+func (o outcome) byIncident() map[string][]string {
+	by := map[string][]string{}
+	for _, e := range o.history.effects {
+		id, _, _ := strings.Cut(e.Key, ".")
+		by[id] = append(by[id], e.what())
+	}
+	return by
+}
+
+// done is byIncident without the incidents' names, which are new in each run; in
+// which order the incidents of one run came is left open.
+func (o outcome) done() []string {
+	var list []string
+	for _, whats := range o.byIncident() {
+		list = append(list, strings.Join(whats, "\n"))
+	}
+	slices.Sort(list)
+	return list
+}
+
+// calls are the times that a person was called, and what for.
+func (o outcome) calls() []string {
+	var list []string
+	for _, r := range o.records {
+		for _, e := range r.Story {
+			if e.Kind == fettle.EvEscalated {
+				list = append(list, r.Cause.String()+": "+e.Text)
+			}
+		}
+	}
+	return list
 }
 
 // String is what happened, for a failure.
@@ -131,15 +170,11 @@ func (o outcome) String() string {
 
 // differences holds a run against the one that nobody disturbed.
 func (o outcome) differences(calm outcome) error {
-	var was, is []string
-	for _, e := range calm.history.effects {
-		was = append(was, e.what())
-	}
-	for _, e := range o.history.effects {
-		is = append(is, e.what())
-	}
-	if d := cmp.Diff(was, is); d != "" {
+	if d := cmp.Diff(calm.done(), o.done()); d != "" {
 		return fmt.Errorf("other effects than when nobody died (-calm +now):\n%s%s", d, o)
+	}
+	if calls := o.calls(); len(calls) > len(calm.calls()) {
+		return fmt.Errorf("a person was called only because somebody died: %q\n%s", calls, o)
 	}
 	if d := cmp.Diff(calm.history.sorted(), o.history.sorted()); d != "" {
 		return fmt.Errorf("the machines are not as when nobody died (-calm +now):\n%s%s", d, o)

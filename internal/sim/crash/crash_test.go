@@ -133,12 +133,25 @@ func table(t *testing.T, list []result) {
 	t.Logf("%d runs in which somebody was killed\n%s", runs, b.String())
 }
 
-// TestKilled kills at every moment.
-func TestKilled(t *testing.T) {
+// TestKilledOnce kills once in every runbook, each time somebody else and at
+// another moment; TestKilled (build tag crash) does so at every moment of every
+// case.
+func TestKilledOnce(t *testing.T) {
 	var list []result
-	for _, s := range scenarios(t) {
+	tried := map[string]bool{}
+	for n, s := range scenarios(t) {
+		book, _, _ := strings.Cut(s.name, "/")
+		// After a restore the others are replaced one by one, by incidents of
+		// their own whose order a death changes: its end is not one but several.
+		if tried[book] || book == "etcd.majority_lost" {
+			continue
+		}
+		tried[book] = true
 		t.Run(s.name, func(t *testing.T) {
-			list = append(list, disturb(t, s, func(all []death) []death { return all }))
+			list = append(list, disturb(t, s, func(all []death) []death {
+				k := (n*7 + 3) % len(all)
+				return all[k : k+1]
+			}))
 		})
 	}
 	table(t, list)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -286,7 +285,7 @@ func (st state) ended(s *scenario) bool {
 func (r *run) died(e event) error {
 	status, ok := e.child.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
-		return fmt.Errorf("%s ended by itself: %v", e.child.name, e.err)
+		return fmt.Errorf("%s ended by itself: %w", e.child.name, e.err)
 	}
 	r.deaths++
 	return r.start(e.child.name, death{})
@@ -330,5 +329,3 @@ func logs(dir string) string {
 	}
 	return b.String()
 }
-
-var errNobodyDied = errors.New("nobody died: the moment never came")

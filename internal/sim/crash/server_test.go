@@ -213,7 +213,7 @@ func (m *mortal) tell(records []incident.Record) {
 	var s said
 	for _, r := range records {
 		one := standingOf(r.Incident)
-		one.Approved = r.Progress.Approval != nil
+		one.Approved = r.Progress.Approval != nil && r.Progress.Approval.Plan == one.Plan
 		s.Records = append(s.Records, one)
 	}
 	m.out.say(s)
