@@ -41,10 +41,13 @@ func TestLabUnitStoppedByPerson(t *testing.T) {
 	f.CheckUnchanged(before, "h2 web.service", "h2 mail.service", "h2 other.service")
 
 	// They are looked after again when their owner wants them to run.
-	f.Shell(h, "systemctl unmask mail.service; systemctl start web.service mail.service")
-	f.WaitFor(stopped, f.Unit(h, "web.service"), fettle.Resolved)
+	f.Shell(h, "systemctl unmask mail.service")
 	f.WaitFor(masked, f.Unit(h, "mail.service"), fettle.Resolved)
-	f.CheckOnly(web.Cause, mail.Cause, other)
+	idle := f.WaitFor(stopped, f.Unit(h, "mail.service"), fettle.Held) // no longer masked, and not yet meant to run
+	f.Shell(h, "systemctl start web.service mail.service")
+	f.WaitFor(stopped, f.Unit(h, "web.service"), fettle.Resolved)
+	f.CheckUntouched(f.WaitFor(stopped, f.Unit(h, "mail.service"), fettle.Resolved))
+	f.CheckOnly(web.Cause, mail.Cause, idle.Cause, other)
 }
 
 // A person takes a hand while an incident is under way: by masking the unit

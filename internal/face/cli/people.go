@@ -339,7 +339,7 @@ func (a *app) freezeCommand() *cobra.Command {
 	var r remote
 	var why string
 	c := &cobra.Command{
-		Use: "freeze", Short: "Start nothing new anywhere; what runs goes to its nearest safe point", Args: cobra.NoArgs,
+		Use: "freeze", Short: "Start nothing new anywhere; what runs goes to a safe point", Args: cobra.NoArgs,
 		Example: "  fettle freeze --why 'database migration'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {

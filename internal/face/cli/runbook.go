@@ -200,8 +200,8 @@ func (a *app) runbookLint() *cobra.Command {
 func (a *app) runbookTest() *cobra.Command {
 	return &cobra.Command{
 		Use: "test [DIR…]", Short: "Run runbook tests offline; without a folder, our own",
-		Long: `Runs the tests (*_test.yaml) in folders, offline. A runbook there takes the place
-of the shipped one of its name.`,
+		Long: `Runs the tests (*_test.yaml) in folders, offline. A runbook there takes the
+place of the shipped one of its name.`,
 		Example: "  fettle runbook test\n  fettle runbook test ./my-runbooks",
 		RunE: func(_ *cobra.Command, args []string) error {
 			env, cats, err := a.env()

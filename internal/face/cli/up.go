@@ -48,7 +48,7 @@ func (a *app) upCommand() *cobra.Command {
 	var configs adapterFolder
 	var verbose bool
 	c := &cobra.Command{
-		Use: "up", Short: "Run server and agent on this machine, and look after it from now on",
+		Use: "up", Short: "Run server and agent here, and look after this machine",
 		Long: `Runs the server, with its embedded store, and an agent for this machine in one
 process. Incidents survive restarts. Other machines join with a token from
 "fettle token". Ends cleanly when it is interrupted.`,

@@ -154,6 +154,11 @@ var attempts = []struct {
 		q.Action = &fettle.ActionSpec{Name: "db.stop", Version: 1, Takes: []fettle.Taking{fettle.TakesVotes, fettle.TakesHistory}, Undo: true}
 		return q
 	}},
+	{"settled", "a step on a host whose agent has just started and still looks", func() Question {
+		w := threeMembers(time.Second, up, up, up)
+		w.Observe(fettle.Observation{Subject: host, Host: "fettle-server:s", Probe: "fettle.agent", Asked: now, Facts: fettle.Facts{"connected": true, "settled": false}})
+		return on(w)
+	}},
 	{"freshness", "a step that does not say how fresh", func() Question {
 		q := permitted()
 		q.Step.Fresh = 0

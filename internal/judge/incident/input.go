@@ -110,6 +110,7 @@ type Progress struct {
 	Done      []DoneStep            `json:"done,omitempty"`      // steps done, in order
 	Predicted []fettle.Prediction   `json:"predicted,omitempty"` // for the step in flight
 	Baseline  []fettle.ConditionKey `json:"baseline,omitempty"`  // raised before the step in flight
+	Intended  time.Time             `json:"intended,omitzero"`   // when the step in flight was decided on
 	Acted     time.Time             `json:"acted,omitzero"`      // when the step in flight was done: only what was asked for later verifies it
 	Again     int                   `json:"again,omitempty"`     // consecutive refusals or retries, for the back-off
 	Looked    int                   `json:"looked,omitempty"`    // times that a settling look was asked for

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/fettle"
@@ -29,7 +30,7 @@ type lone struct {
 func newLone(t *testing.T, level fettle.Level, sees ...fettle.Observation) *lone {
 	t.Helper()
 	m, err := incident.New(incident.Options{
-		Catalogues: []fettle.Catalogue{filesystem.Catalogue(), systemd.Catalogue()},
+		Catalogues: []fettle.Catalogue{etcd.Catalogue(), filesystem.Catalogue(), systemd.Catalogue()},
 		Policy:     fettle.Policy{Rules: []fettle.PolicyRule{{Runbook: "*", Rung: "*", Subject: "*", Level: level}}},
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 			return runbook.Load(runbooks.FS(), env, cats)
@@ -76,25 +77,35 @@ func (l *lone) only() fettle.Incident {
 	return list[0]
 }
 
-func failedUnit() fettle.Observation {
-	return fettle.Observation{
-		Subject: "unit:h1/web.service", Host: "host:h1", Probe: "systemd.unit",
-		Facts: fettle.Facts{
-			"load_state": "loaded", "active_state": "failed", "sub_state": "failed", "result": "signal", "invocation_id": "a", "restart": "no",
-			"enabled": true, "was_active": true, "stopped_by": "", "starts_10m": int64(1),
-		},
+// failedUnit is a service that failed, on a host where others are well.
+func failedUnit() []fettle.Observation {
+	var list []fettle.Observation
+	for i, name := range []string{"web", "a", "b", "c", "d", "e"} {
+		state := "active"
+		if i == 0 {
+			state = "failed"
+		}
+		unit := fettle.NewSubject(fettle.KindUnit, "h1", name+".service")
+		list = append(list, fettle.Observation{
+			Subject: unit, Host: "host:h1", Probe: "systemd.unit", Edges: []fettle.Edge{{From: unit, Rel: fettle.RunsOn, To: "host:h1"}},
+			Facts: fettle.Facts{
+				"load_state": "loaded", "active_state": state, "sub_state": state, "result": "signal", "invocation_id": "a", "restart": "no",
+				"enabled": true, "was_active": true, "stopped_by": "", "starts_10m": int64(1),
+			},
+		})
 	}
+	return list
 }
 
 // After a restart nothing is known until the agents are back. An incident that
 // waits for a person waits on; nobody is called about what a machine will say in
 // a moment, and somebody is when it does not.
 func TestRestartCallsNobodyAtOnce(t *testing.T) {
-	before := newLone(t, fettle.Approve, failedUnit())
+	before := newLone(t, fettle.Approve, failedUnit()...)
 	before.take(0, incident.Input{Observations: before.seen(0)})
 	asked := before.only()
 	if asked.State != fettle.Proposed || len(before.calls) != 1 {
-		t.Fatalf("before the restart it is %s, and %d calls were made", asked.State, len(before.calls))
+		t.Fatalf("before the restart it is %s (%s), calls %q", asked.State, asked.Why, before.calls)
 	}
 
 	for _, back := range []bool{true, false} {
@@ -105,7 +116,7 @@ func TestRestartCallsNobodyAtOnce(t *testing.T) {
 			t.Errorf("after the restart it is %s (%s), calls %q", in.State, in.Why, l.calls)
 		}
 		if back {
-			l.sees = []fettle.Observation{failedUnit()}
+			l.sees = failedUnit()
 			l.take(time.Minute+10*time.Second, incident.Input{Observations: l.seen(time.Minute + 10*time.Second)})
 		}
 		for at := time.Minute + 11*time.Second; at < 3*time.Minute; at += time.Second {

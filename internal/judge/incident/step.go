@@ -327,7 +327,7 @@ func (m *Mind) intend(r *Record, step fettle.Step, verdicts []fettle.Verdict, un
 		p.Key += ".undo"
 	}
 	p.Again = 0
-	p.Predicted, p.Baseline = nil, nil
+	p.Predicted, p.Baseline, p.Intended = nil, nil, m.now
 	if !undo {
 		if preds, _, err := plan.Predict(m.world, step, nil, r.outputs(), m.env); err == nil {
 			p.Predicted = preds

@@ -236,6 +236,10 @@ func (m *Mind) missing(r *Record, step fettle.Step) []lack {
 	return out
 }
 
+// harmMargin is how much before the step's intent a condition must have been seen
+// first to be none of its doing: more than the clocks of two machines are apart.
+const harmMargin = time.Second
+
 // harm lists the conditions that were raised since the step was begun, are not
 // part of this trouble, and can by the catalogues follow from what it touched.
 func (m *Mind) harm(r *Record, step fettle.Step) []string {
@@ -243,6 +247,9 @@ func (m *Mind) harm(r *Record, step fettle.Step) []string {
 	for _, c := range m.world.Raised() {
 		if slices.Contains(r.Progress.Baseline, c.ConditionKey) || slices.Contains(r.Conditions, c.ConditionKey) {
 			continue
+		}
+		if !c.FirstSeen.IsZero() && c.FirstSeen.Before(r.Progress.Intended.Add(-harmMargin)) {
+			continue // it was there before, and who sees it told of it only now
 		}
 		spec := m.specs[c.Code]
 		if spec == nil || spec.Severity != fettle.Critical || m.claimedBy(step, c.Subject) {

@@ -62,6 +62,7 @@ type result struct {
 	name         string
 	moments      int
 	runs, missed int
+	calls        int // runs in which a person was called, and would not have been in peace
 	took         time.Duration
 }
 
@@ -84,7 +85,7 @@ func disturb(t *testing.T, s *scenario, pick func([]death) []death) result {
 		group.Go(func() {
 			defer func() { <-slots }()
 			dir := filepath.Join(t.TempDir(), fmt.Sprint(i))
-			at, err := s.survive(t.Context(), dir, d, calm)
+			o, at, err := s.survive(t.Context(), dir, d, calm)
 			mu.Lock()
 			defer mu.Unlock()
 			r.runs++
@@ -95,6 +96,8 @@ func disturb(t *testing.T, s *scenario, pick func([]death) []death) result {
 				t.Errorf("%s: the moment never came", d)
 			case at == "":
 				r.missed++
+			case len(o.calls()) > len(calm.calls()):
+				r.calls++
 			}
 		})
 	}
@@ -108,16 +111,17 @@ func disturb(t *testing.T, s *scenario, pick func([]death) []death) result {
 func optional(d death) bool { return d.Who == serverName && strings.Contains(d.At, " commit ") }
 
 // survive makes a run with a death and compares its end with the calm one's. It
-// returns the moment of the death, "" when it did not come.
-func (s *scenario) survive(ctx context.Context, dir string, d death, calm outcome) (string, error) {
+// returns the moment of the death too, "" when it did not come.
+func (s *scenario) survive(ctx context.Context, dir string, d death, calm outcome) (outcome, string, error) {
 	o, err := s.once(ctx, dir, d)
 	if err != nil {
-		return "", err
+		return o, "", err
 	}
 	if err := o.differences(calm); err != nil {
-		return "", err
+		return o, "", err
 	}
-	return died(dir)
+	at, err := died(dir)
+	return o, at, err
 }
 
 // table prints how often what was run.
@@ -125,9 +129,9 @@ func table(t *testing.T, list []result) {
 	t.Helper()
 	var b strings.Builder
 	runs := 0
-	fmt.Fprintf(&b, "%-90s %8s %6s %7s %8s\n", "runbook/rung", "moments", "runs", "missed", "seconds")
+	fmt.Fprintf(&b, "%-90s %8s %6s %7s %7s %8s\n", "runbook/rung", "moments", "runs", "missed", "calls", "seconds")
 	for _, r := range list {
-		fmt.Fprintf(&b, "%-90s %8d %6d %7d %8.1f\n", r.name, r.moments, r.runs, r.missed, r.took.Seconds())
+		fmt.Fprintf(&b, "%-90s %8d %6d %7d %7d %8.1f\n", r.name, r.moments, r.runs, r.missed, r.calls, r.took.Seconds())
 		runs += r.runs
 	}
 	t.Logf("%d runs in which somebody was killed\n%s", runs, b.String())
