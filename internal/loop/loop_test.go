@@ -148,7 +148,7 @@ func run(t *testing.T, p *pretend, s loop.Store, policy fettle.Policy) (*loop.Lo
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
 	group.Go(func() {
-		if err := l.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		if err := l.Run(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errDead) {
 			t.Errorf("loop: %v", err)
 		}
 	})

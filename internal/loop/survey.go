@@ -9,14 +9,16 @@ import (
 )
 
 // Survey feeds a mind with one look at everything, lets it ask for what it wants
-// to look at besides, and returns when it has nothing more to ask. The mind's
-// policy must not permit acting: what it would do is in its incidents' plans. It
-// is what doctor does.
+// to look at besides, and returns the look when it has nothing more to ask. The
+// mind's policy must not permit acting: what it would do is in its incidents'
+// plans. It is what doctor does.
 //
 // Conditions that must hold for some time are not raised by one look; where one
-// becomes due within patience the survey waits for it and looks again.
-func Survey(ctx context.Context, m *incident.Mind, hands Hands, now func() time.Time, wait func(context.Context, time.Duration) error, seen []fettle.Observation, patience time.Duration) error {
+// becomes due within patience the survey waits for it and looks at everything
+// again.
+func Survey(ctx context.Context, m *incident.Mind, hands Hands, now func() time.Time, wait func(context.Context, time.Duration) error, look func(context.Context) []fettle.Observation, patience time.Duration) ([]fettle.Observation, error) {
 	end := now().Add(patience)
+	seen := look(ctx)
 	decisions := m.Take(incident.Input{At: now(), Observations: seen})
 	for {
 		for len(decisions) > 0 {
@@ -32,11 +34,12 @@ func Survey(ctx context.Context, m *incident.Mind, hands Hands, now func() time.
 		}
 		next, ok := m.Next()
 		if !ok || next.After(end) || ctx.Err() != nil {
-			return ctx.Err()
+			return seen, ctx.Err()
 		}
 		if err := wait(ctx, next.Sub(now())); err != nil {
-			return err
+			return seen, err
 		}
-		decisions = m.Take(incident.Input{At: now()})
+		seen = look(ctx)
+		decisions = m.Take(incident.Input{At: now(), Observations: seen})
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -46,7 +47,8 @@ and says what is wrong, why, and what Fettle would do. It changes nothing and
 works without root, in a container and without systemd; what it could not see
 it names, with what would let it see it.
 
-Exit status: 0 nothing is wrong, 1 something is, 2 too little could be seen.`,
+Exit status: 0 nothing is wrong, 1 something is, 2 too little could be seen, or
+not for long enough.`,
 		Example: "  fettle doctor\n  sudo fettle doctor -o json | jq '.incidents[].cause'", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
@@ -71,6 +73,8 @@ Exit status: 0 nothing is wrong, 1 something is, 2 too little could be seen.`,
 				return &Exit{Code: ExitIll}
 			case f.Subjects == 0:
 				return exit(ExitUnknown, "nothing could be looked at; run it as root, or see above what is missing")
+			case serious(m, unsettled(f.Unknown)):
+				return &Exit{Code: ExitUnknown}
 			}
 			return nil
 		},
@@ -80,7 +84,15 @@ Exit status: 0 nothing is wrong, 1 something is, 2 too little could be seen.`,
 	return c
 }
 
-// serious reports whether a raised condition is worse than a notice.
+// unsettled are the conditions that look ill so far and must stay so for a while
+// before they are raised: one look cannot tell.
+func unsettled(unknown []fettle.Condition) []fettle.Condition {
+	return slices.DeleteFunc(slices.Clone(unknown), func(c fettle.Condition) bool {
+		return !slices.ContainsFunc(c.Evidence, func(e fettle.Evidence) bool { return e.Says == fettle.Yes })
+	})
+}
+
+// serious reports whether a condition in the list is worse than a notice.
 func serious(m *incident.Mind, list []fettle.Condition) bool {
 	for _, c := range list {
 		if m.Severity(c.Code) != fettle.Notice {
@@ -99,9 +111,9 @@ func (a *app) examine(ctx context.Context, l *local, patience time.Duration) (fi
 		return findings{}, nil, err
 	}
 	a.progress("looking …")
-	seen := l.runner.Once(ctx)
 	hands := loop.Local{Runner: l.runner, Host: l.m.Identity.Host}
-	if err := loop.Survey(ctx, m, hands, l.m.Clock.Now, l.sleep, seen, patience); err != nil {
+	seen, err := loop.Survey(ctx, m, hands, l.m.Clock.Now, l.sleep, l.runner.Once, patience)
+	if err != nil {
 		return findings{}, nil, err
 	}
 	f := findings{Host: l.m.Identity.Hostname, Looked: l.roster.Items, Conditions: []fettle.Condition{}, Unknown: []fettle.Condition{}, NotSeen: []unseen{}, Incidents: append([]fettle.Incident{}, m.Incidents()...)}
@@ -118,7 +130,7 @@ func (a *app) examine(ctx context.Context, l *local, patience time.Duration) (fi
 		f.NotSeen = append(f.NotSeen, unseen{o.Subject, o.Probe, o.Reason, o.Detail, needs[o.Probe]})
 	}
 	f.Subjects = len(subjects)
-	for s := range subjects {
+	for _, s := range slices.Sorted(maps.Keys(subjects)) {
 		for _, c := range m.View().ConditionsOf(s) {
 			if c.State == fettle.Unknown {
 				f.Unknown = append(f.Unknown, c)
@@ -146,9 +158,12 @@ func printFindings(p *show.Printer, f findings, m *incident.Mind) {
 		}
 		p.Text(p.Yellow("not seen ")+" ", text)
 	}
-	if len(f.Conditions) == 0 {
+	pending := unsettled(f.Unknown)
+	for _, c := range pending {
+		p.Text(p.Yellow("not sure ")+" ", fmt.Sprintf("%s: %s [%s], so far; `fettle doctor --patience 30s` waits to see whether it stays so", c.Subject, c.Title, c.Code))
+	}
+	if len(f.Conditions) == 0 && len(pending) == 0 {
 		p.Line("%s", p.Green("nothing is wrong with what could be seen"))
-		return
 	}
 	for _, c := range f.Conditions {
 		p.Condition(c, m.Severity(c.Code))

@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "json": jsonIs, "columns": columns, "background": background, "end": end,
-			"setenv": setenv, "damage": damage, "terminal": terminal,
+			"setenv": setenv, "id": id, "damage": damage, "terminal": terminal,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond != "systemd" {
@@ -177,6 +177,19 @@ func setenv(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: setenv NAME FILE")
 	}
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// id sets ID to that of the first incident in a list of them.
+func id(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: id FILE")
+	}
+	var list []struct{ ID string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &list))
+	if len(list) == 0 {
+		ts.Fatalf("%s lists no incident", args[0])
+	}
+	ts.Setenv("ID", list[0].ID)
 }
 
 // damage overwrites eight bytes of a file in place.
