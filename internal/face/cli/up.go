@@ -83,10 +83,12 @@ process. Incidents survive restarts. Other machines join with a token from
 					}
 				},
 			})
-			if errors.Is(err, single.ErrRunning) {
+			switch {
+			case errors.Is(err, single.ErrRunning):
 				return &Exit{Code: ExitIll, Err: err}
-			}
-			if err != nil {
+			case err != nil && ctx.Err() != nil: // asked to end before it had begun
+				return nil
+			case err != nil:
 				return err
 			}
 			err = f.Run(ctx)

@@ -128,8 +128,8 @@ func (m *Mind) resume(r *Record) {
 		if step, undo := m.flying(r); !undo {
 			m.world.Hold(p.Key, step.Claims)
 		}
-	case PhaseVerify, PhaseHold:
-		p.Due = soon
+	case PhaseVerify, PhaseHold, PhaseClear:
+		p.Due, p.Deadline = soon, time.Time{} // nobody looked while there was no server
 	case PhaseGather, PhaseSettle:
 		p.Phase, p.Due = PhaseIdle, soon
 	default:

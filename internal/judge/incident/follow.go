@@ -21,6 +21,9 @@ func (m *Mind) conditionChanged(before, after fettle.Condition) {
 			continue
 		}
 		r.poked = true
+		if after.ConditionKey == r.Cause {
+			r.over = after.State == fettle.No
+		}
 		if before.State == after.State {
 			continue
 		}

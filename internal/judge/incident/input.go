@@ -76,6 +76,7 @@ type Decision struct {
 type Record struct {
 	fettle.Incident
 	poked    bool     // something that it depends on changed; not kept
+	over     bool     // its cause was seen to end, and not since to be there; not kept
 	Progress Progress `json:"progress"`
 }
 

@@ -139,9 +139,14 @@ func (m *Mind) freshFrom(r *Record, fresh time.Duration) time.Time {
 	return since
 }
 
-// onset is when the cause was first seen in this episode.
+// onset is when the world became what it is: when the cause was first seen in this
+// episode, or when the plan's last step was done. What was asked for before that
+// tells of a world that is no more.
 func (m *Mind) onset(r *Record) time.Time {
 	c, _ := m.world.Condition(r.Cause)
+	if acted := r.Progress.Acted; r.begun() && acted.After(c.FirstSeen) {
+		return acted
+	}
 	return c.FirstSeen
 }
 

@@ -126,6 +126,13 @@ func (m *Mind) check(r *Record, due, looked bool) {
 		m.beginUndo(r, "new harm after "+step.ID+": "+strings.Join(harm, ", "), false)
 		return
 	}
+	if p.Deadline.IsZero() {
+		wait := max(step.Within, returnWait)
+		if p.Phase == PhaseHold {
+			wait = step.Hold
+		}
+		p.Deadline = m.now.Add(wait)
+	}
 	missing := m.missing(r, step)
 	switch {
 	case len(missing) == 0 && p.Phase == PhaseVerify:
@@ -151,6 +158,8 @@ func (m *Mind) check(r *Record, due, looked bool) {
 	case p.Phase == PhaseHold && len(missing) > 0 && !onlyUnseen(missing):
 		m.failedStep(r, step, "it did not hold: "+join(missing))
 		return
+	case p.Phase == PhaseVerify && !m.now.Before(p.Deadline) && onlyUnseen(missing) && m.now.Before(p.Deadline.Add(returnWait)):
+		// Who would see it is away: that is not to see that it failed.
 	case p.Phase == PhaseVerify && !m.now.Before(p.Deadline) && len(missing) > 0:
 		m.failedStep(r, step, fmt.Sprintf("not observed within %v: %s", step.Within, join(missing)))
 		return
@@ -169,7 +178,7 @@ func (m *Mind) again(r *Record, step fettle.Step, now bool) {
 	}
 	p.Again++
 	next := m.now.Add(min(100*time.Millisecond<<min(p.Again, 5), 2*time.Second))
-	if p.Deadline.Before(next) {
+	if p.Deadline.Before(next) && p.Deadline.After(m.now) {
 		next = p.Deadline
 	}
 	p.Due = next
@@ -296,7 +305,7 @@ func (m *Mind) verified(r *Record, step fettle.Step) {
 
 // lastStepDone waits for the cause to clear.
 func (m *Mind) lastStepDone(r *Record) {
-	if c, ok := m.world.Condition(r.Cause); !ok || c.State == fettle.No {
+	if m.clear(r) {
 		m.cleared(r)
 		return
 	}
@@ -312,13 +321,23 @@ func (m *Mind) lookAtCause(r *Record) {
 	}
 }
 
+// clear reports whether the cause is known to be clear, or was seen to end with its
+// subject. That nothing is known of it, as after a restart, is no end.
+func (m *Mind) clear(r *Record) bool {
+	c, ok := m.world.Condition(r.Cause)
+	return ok && c.State == fettle.No || !ok && r.over
+}
+
 func (m *Mind) awaitClear(r *Record, due, looked bool) {
-	if c, ok := m.world.Condition(r.Cause); !ok || c.State == fettle.No {
+	if m.clear(r) {
 		m.cleared(r)
 		return
 	}
+	if r.Progress.Deadline.IsZero() {
+		r.Progress.Deadline = m.now.Add(clearWait)
+	}
 	if !m.now.Before(r.Progress.Deadline) {
-		m.failed(r, fmt.Sprintf("every step was done, and %s is still there after %v", r.Cause, clearWait))
+		m.failed(r, fmt.Sprintf("every step was done, and %s is not seen to be clear after %v", r.Cause, clearWait))
 		return
 	}
 	if looked || due {

@@ -125,12 +125,22 @@ type listedUnit struct {
 }
 
 // readWindow is how many units are asked for before the first answer is awaited.
-const readWindow = 32
+// On the message bus it is smaller: that allows 128 answers on the way for one
+// connection (max_replies_per_connection, dbus-daemon(1)), each unit takes about
+// ten, and a watch may be reading at the same time.
+const (
+	readWindow    = 32
+	busReadWindow = 5
+)
 
 // read reads units by their objects.
 func (s *services) read(ctx context.Context, l *link, paths []dbus.ObjectPath) ([]*unitState, error) {
 	out := make([]*unitState, 0, len(paths))
-	for window := range slices.Chunk(paths, readWindow) {
+	size := readWindow
+	if !l.private {
+		size = busReadWindow
+	}
+	for window := range slices.Chunk(paths, size) {
 		asked := make([]*asking, 0, len(window))
 		for _, p := range window {
 			asked = append(asked, s.ask(ctx, l, p))
@@ -184,12 +194,19 @@ func (a *asking) answer() (*unitState, error) {
 		switch err := call.Store(&v); {
 		case err == nil:
 			props[a.names[i]] = v
-		case errors.Is(explain(err), machine.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		case exceeded(err), errors.Is(explain(err), machine.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 			return nil, explain(err)
 		} // else an older systemd without this property: it stays empty
 	}
 	a.state.merge(props)
 	return a.state, nil
+}
+
+// exceeded reports whether the bus refused for want of room: what was asked for is
+// there, and must not be taken for absent.
+func exceeded(err error) bool {
+	var e dbus.Error
+	return errors.As(err, &e) && e.Name == "org.freedesktop.DBus.Error.LimitsExceeded"
 }
 
 // jobType asks what a queued job is; "" when it is over already.
