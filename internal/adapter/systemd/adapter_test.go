@@ -258,3 +258,36 @@ func TestUsesItsMounts(t *testing.T) {
 		t.Errorf("edges %v, want %v", got, want)
 	}
 }
+
+// TestUnseenIsUnknown: a manager that cannot be asked any more makes what was
+// known unknown.
+func TestUnseenIsUnknown(t *testing.T) {
+	r, _ := rig(t)
+	mute := &muted{Services: r.Machine.Services}
+	r.Machine.Services = mute
+	in, err := systemd.Adapter{}.Open(t.Context(), r.Machine, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list := in.Probes()[0].Observe(t.Context()); len(list) != 1 || !list[0].Known() {
+		t.Fatalf("before: %+v", list)
+	}
+	mute.mute = true
+	list := in.Probes()[0].Observe(t.Context())
+	if len(list) != 1 || list[0].Subject != web || list[0].Known() {
+		t.Errorf("a manager that does not answer leaves %+v; want web.service unknown", list)
+	}
+}
+
+// muted is a service manager that may stop answering.
+type muted struct {
+	machine.Services
+	mute bool
+}
+
+func (m *muted) Units(ctx context.Context, patterns ...string) ([]machine.Unit, error) {
+	if m.mute {
+		return nil, machine.ErrLost
+	}
+	return m.Services.Units(ctx, patterns...)
+}

@@ -38,7 +38,12 @@ func (p unitLooker) Observe(ctx context.Context, subjects ...fettle.Subject) []f
 	asked := p.m.Clock.Now()
 	units, err := p.m.Services.Units(ctx, p.config.Units...)
 	if err != nil {
-		return nil // the runner turns what was known into unknown
+		// What was seen before cannot be seen now: that is unknown, not gone.
+		var out []fettle.Observation
+		for _, name := range p.starts.known() {
+			out = append(out, fettle.Observation{Subject: p.subject(name), Asked: asked, Reason: reason(err), Detail: err.Error()})
+		}
+		return out
 	}
 	var out []fettle.Observation
 	have := map[string]bool{}

@@ -1,6 +1,8 @@
 package systemd
 
 import (
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -44,4 +46,11 @@ func (s *starts) count(unit, invocation string, changed, now time.Time) int64 {
 		u.at = u.at[1:]
 	}
 	return int64(len(u.at))
+}
+
+// known returns the names of the units that were seen, sorted.
+func (s *starts) known() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.units))
 }

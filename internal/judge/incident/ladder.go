@@ -35,9 +35,9 @@ func (m *Mind) consider(r *Record) {
 		m.startUndo(r)
 		return
 	}
-	cond, ok := m.world.Condition(r.Cause)
+	cond, _ := m.world.Condition(r.Cause)
 	switch {
-	case ok && cond.State == fettle.No && !r.inFlight() && m.mayRest(r):
+	case m.clear(r) && !r.inFlight() && m.mayRest(r):
 		m.cleared(r)
 		return
 	case r.Progress.Mine:
