@@ -124,8 +124,11 @@ func conditions() []fettle.ConditionSpec {
 		{
 			Code: RestartLoop, Title: "unit restarts in a loop ({starts_10m} starts in ten minutes)", Kind: fettle.KindUnit, Layer: fettle.HostLayer,
 			Severity: fettle.Critical, Scope: fettle.HostScope, Probe: unitProbe, ClearHold: 30 * time.Second,
-			Raise: `self.starts_10m >= ` + loopStarts + ` || self.result == "start-limit-hit"`,
-			Clear: `self.starts_10m < ` + loopStarts + ` && self.result != "start-limit-hit"`,
+			// A manager that restarted it three times by itself and then gave it up has
+			// tried what a start could do; on a busy machine not each of its tries is
+			// told, but it counts them.
+			Raise: `self.starts_10m >= ` + loopStarts + ` || self.result == "start-limit-hit" || self.active_state == "failed" && self.n_restarts >= 3`,
+			Clear: `self.starts_10m < ` + loopStarts + ` && self.result != "start-limit-hit" && !(self.active_state == "failed" && self.n_restarts >= 3)`,
 			Effects: []fettle.EffectOn{
 				{Condition: UnitFailed, Path: fettle.Self, Surely: fettle.Often, Within: time.Minute},
 			},

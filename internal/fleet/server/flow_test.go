@@ -28,7 +28,7 @@ func TestToldAtOnce(t *testing.T) {
 		t.Errorf("asked %v, it was between %v and %v", o.Asked, before, after)
 	}
 	c := f.brain.awaitCondition(t, from, "the condition", func(c fettle.Condition) bool { return c.Code == "toy.down" })
-	if c.State != fettle.Yes || c.Since.After(after) || len(c.Evidence) != 1 || c.Evidence[0].Asked.After(after) {
+	if c.State != fettle.Yes || c.Since.After(time.Now()) || len(c.Evidence) != 1 || c.Evidence[0].Asked.After(after) {
 		t.Errorf("it came as %+v", c)
 	}
 	b.toy.setUp(true)
