@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -75,7 +76,8 @@ type app struct {
 	in     *os.File
 	json   bool
 	format string
-	begun  bool // the arguments were understood: what goes wrong from here on is no usage error
+	begun  bool       // the arguments were understood: what goes wrong from here on is no usage error
+	events sync.Mutex // what happens is told by several goroutines, one at a time
 }
 
 // Main runs the command line and returns the exit status. It ends its work when

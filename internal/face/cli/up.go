@@ -119,6 +119,8 @@ type told struct {
 
 // event writes one thing that happened: a line of JSON, or text.
 func (a *app) event(_ *show.Printer, v any, text func()) {
+	a.events.Lock()
+	defer a.events.Unlock()
 	if !a.json {
 		text()
 		return
