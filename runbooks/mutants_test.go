@@ -126,6 +126,12 @@ func mutants(c runbook.Check) []mutant {
 		add("another reason for no plan", func(m *runbook.Check) { m.NoPlan = c.NoPlan + " " + otherText })
 		add("a plan where there is none", func(m *runbook.Check) { m.Plan = &runbook.WantPlan{} })
 	}
+	if c.Begun != nil {
+		add("another step begun", func(m *runbook.Check) { m.Begun = append(slices.Clone(c.Begun), otherText) })
+	}
+	for n, id := range c.Begun {
+		add(id+" not begun", func(m *runbook.Check) { m.Begun = slices.Delete(slices.Clone(c.Begun), n, n+1) })
+	}
 	if c.Refused != nil {
 		out = append(out, refusals(c)...)
 	}

@@ -57,6 +57,10 @@ func TestLabEtcdLogDamaged(t *testing.T) {
 	if c.Try(h, "test -e "+r.Where) {
 		t.Errorf("%s is still there", r.Where)
 	}
+	// It is damaged again, and not replaced again: its owner stopped the service.
+	c.CheckUntouched(c.WaitIncident("the damage to be reported and left alone", func(x fettle.Incident) bool {
+		return x.ID != in.ID && x.Cause == in.Cause && x.State == fettle.Held && strings.Contains(x.Why, "on purpose")
+	}))
 }
 
 // aside is the receipt of the member's data that was set aside.

@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"fettle/internal/fettle"
+	"fettle/lab/spine"
 )
 
 // roomMade are the steps that make room: a defragmentation for each member, the
@@ -20,22 +21,30 @@ import (
 var roomMade = []string{"snapshot", "compact", "defrag1", "defrag2", "defrag_leader"}
 
 // overwrite overwrites one key again and again, until enough says so of what came
-// of it and how large the leader's database is.
+// of it and how large the leader's database is. A database grows when what was
+// written is committed to it, a while after it was acknowledged: each time that
+// is waited for, so that no more is written than enough wants.
 func (c *etcdCluster) overwrite(enough func(error, int64) bool) {
 	c.t.Helper()
 	leader := c.leader()
 	cl := c.client(leader)
 	defer cl.Close()
 	value := strings.Repeat("0123456789abcdef", 16<<10)
+	var size int64
 	for range 4096 {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 		_, err := cl.Put(ctx, "fill", value)
 		cancel()
-		s, err2 := c.status(leader)
-		if err2 != nil {
-			c.t.Fatal(err2)
-		}
-		if enough(err, s.DbSize) {
+		spine.Until(c.t, "a write to be in the database", func() bool {
+			s, err2 := c.status(leader)
+			if err2 != nil {
+				c.t.Fatal(err2)
+			}
+			grown := s.DbSize > size
+			size = s.DbSize
+			return grown || err != nil
+		})
+		if enough(err, size) {
 			return
 		}
 		if err != nil {

@@ -78,13 +78,17 @@ func preconditions(q Question) fettle.Verdict {
 		return refuse("its preconditions were not all asked", fmt.Sprintf("%d of %d", len(q.Requires), len(q.Step.Requires)), "report this as a defect of Fettle")
 	}
 	for i, a := range q.Requires {
-		switch a.Says {
-		case fettle.Yes:
-		case fettle.No:
+		switch {
+		case a.Says == fettle.Yes:
+		case a.Says == fettle.No:
 			return refuse("a precondition does not hold: "+q.Step.Requires[i], a.Why, "a new plan from the facts as they are now")
+		case q.Ahead: // what decides it may come from the steps before
 		default:
 			return refuse("a precondition cannot be decided: "+q.Step.Requires[i], a.Why, "the missing fact; see `fettle incident explain`")
 		}
+	}
+	if q.Ahead {
+		return allow("no precondition is foretold not to hold")
 	}
 	return allow(fmt.Sprintf("%d preconditions hold", len(q.Requires)))
 }

@@ -35,6 +35,9 @@ type Question struct {
 	// Begun: the plan has done a step already. What only decides whether a plan
 	// may begin (rate) is not asked again.
 	Begun bool
+	// Ahead: the plan has not begun, and this is one of its later steps, on the
+	// world as the steps before it are foretold to leave it. See Foresee.
+	Ahead bool
 
 	Level    fettle.Level // that the policy gives this plan
 	LevelWhy string
@@ -62,8 +65,12 @@ type Question struct {
 }
 
 // since is how far back the guards look: no further than the step says, and not
-// before the trouble began.
+// before the trouble began. A later step is judged on what is known; what it rests
+// on is asked for anew before it.
 func (q Question) since() time.Time {
+	if q.Ahead {
+		return time.Time{}
+	}
 	t := q.Now.Add(-q.Step.Fresh)
 	if q.Onset.After(t) {
 		return q.Onset
@@ -103,33 +110,42 @@ type Guard struct {
 	Name      string
 	Invariant string
 	judge     func(Question) fettle.Verdict
+	when      moment
 }
+
+// moment is when a guard can answer.
+type moment int
+
+const (
+	atStart moment = iota // only when the step is about to start
+	ahead                 // before the plan begins, too, on what is foretold
+)
 
 // List returns the guards, in the order in which they are asked.
 func List() []Guard {
 	return []Guard{
-		{"leader", "S7", leader},
-		{"freeze", "S11", freeze},
-		{"person", "S11", person},
-		{"catalogued", "S7", catalogued},
-		{"settled", "S1", settled},
-		{"freshness", "S1", freshness},
-		{"preconditions", "S7", preconditions},
-		{"generations", "S7", generations},
-		{"quorum", "S2", quorum},
-		{"identity", "S2", identity},
-		{"implied-quorum", "S2", impliedQuorum},
-		{"implied-identity", "S2", impliedIdentity},
-		{"replicas", "S2", replicas},
-		{"budget", "S3", budget},
-		{"fencing", "S4", fencing},
-		{"data", "S5", data},
-		{"reachability", "S8", reachability},
-		{"forward-only", "S9", forwardOnly},
-		{"ladder", "S10", ladder},
-		{"flapping", "S10", flapping},
-		{"secrets", "S14", secrets},
-		{"autonomy", "S7", autonomy},
+		{"leader", "S7", leader, atStart},
+		{"freeze", "S11", freeze, atStart},
+		{"person", "S11", person, ahead},
+		{"catalogued", "S7", catalogued, ahead},
+		{"settled", "S1", settled, atStart},
+		{"freshness", "S1", freshness, atStart},
+		{"preconditions", "S7", preconditions, ahead},
+		{"generations", "S7", generations, atStart},
+		{"quorum", "S2", quorum, ahead},
+		{"identity", "S2", identity, ahead},
+		{"implied-quorum", "S2", impliedQuorum, ahead},
+		{"implied-identity", "S2", impliedIdentity, ahead},
+		{"replicas", "S2", replicas, ahead},
+		{"budget", "S3", budget, ahead},
+		{"fencing", "S4", fencing, atStart},
+		{"data", "S5", data, ahead},
+		{"reachability", "S8", reachability, ahead},
+		{"forward-only", "S9", forwardOnly, ahead},
+		{"ladder", "S10", ladder, atStart},
+		{"flapping", "S10", flapping, atStart},
+		{"secrets", "S14", secrets, ahead},
+		{"autonomy", "S7", autonomy, atStart},
 	}
 }
 
@@ -137,6 +153,14 @@ func List() []Guard {
 // a person is told everything that stands in the way at once. A guard that
 // panics, refuses.
 func Check(q Question) []fettle.Verdict { return check(List(), q) }
+
+// Foresee asks about a later step of a plan that has not begun: those guards that
+// can be asked on what is foretold. A plan that would be stopped half-way is not
+// begun. That it allows is no leave to start: Check is asked before each step.
+func Foresee(q Question) []fettle.Verdict {
+	q.Ahead = true
+	return check(slices.DeleteFunc(List(), func(g Guard) bool { return g.when == atStart }), q)
+}
 
 func check(list []Guard, q Question) []fettle.Verdict {
 	out := make([]fettle.Verdict, 0, len(list))

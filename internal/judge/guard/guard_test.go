@@ -426,6 +426,32 @@ func TestNobodyGetsRound(t *testing.T) {
 	}
 }
 
+// TestForesee: what would stop a later step is seen before the plan begins, by
+// every guard that can answer then; only what is not known yet is left to the step.
+func TestForesee(t *testing.T) {
+	fine := permitted()
+	fine.View = world.Over(fine.View)
+	if no := Refusals(Foresee(fine)); len(no) > 0 {
+		t.Errorf("a plan of nothing but permitted steps is refused: %+v", no)
+	}
+	stale := on(threeMembers(time.Hour, up, up, up))
+	if no := Refusals(Foresee(stale)); len(no) > 0 {
+		t.Errorf("facts are too old for a step that is not due yet: %+v", no)
+	}
+	asked := map[string]bool{}
+	for _, g := range List() {
+		asked[g.Name] = g.when == ahead
+	}
+	for _, a := range attempts {
+		q := a.question()
+		undecided := slices.ContainsFunc(q.Requires, func(r Answer) bool { return r.Says == fettle.Unknown })
+		refused := slices.ContainsFunc(Refusals(Foresee(q)), func(v fettle.Verdict) bool { return v.Guard == a.guard })
+		if want := asked[a.guard] && !undecided; refused != want {
+			t.Errorf("%s, foreseen: refused is %v, want %v", a.name, refused, want)
+		}
+	}
+}
+
 // shared names the guard that refuses together with another, by design.
 var shared = map[string]string{"forward-only": "autonomy"}
 

@@ -331,14 +331,21 @@ func (m *Mind) ask(r *Record, level fettle.Level, why string) {
 	m.phase(r, PhaseIdle, time.Time{})
 }
 
-// preview asks the guards about the first step on the facts as they are, so that
-// who is asked sees the arithmetic. It decides nothing.
+// preview asks the guards about the first step on the facts as they are, and what
+// would stop the plan later on, so that who is asked sees the arithmetic. It
+// decides nothing.
 func (m *Mind) preview(r *Record) []fettle.Verdict {
 	filled, err := plan.Fill(r.Plan.Steps[0], nil)
 	if err != nil {
 		return nil
 	}
-	return guard.Check(m.question(r, filled, false))
+	verdicts := guard.Check(m.question(r, filled, m.world, false))
+	later, no := m.foresee(r)
+	for _, v := range guard.Refusals(no) {
+		v.Why = "later, at " + later.ID + ": " + v.Why
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
 }
 
 // cleared ends an incident whose cause is known to be clear.

@@ -10,6 +10,7 @@ import (
 	"fettle/internal/judge/guard"
 	"fettle/internal/judge/plan"
 	"fettle/internal/judge/runbook"
+	"fettle/internal/judge/world"
 )
 
 // gatherWait bounds the gathering of fresh facts where the step's own bound on
@@ -194,11 +195,17 @@ func (m *Mind) decide(r *Record) {
 		m.refused(r, step, []fettle.Verdict{{Guard: "when", Invariant: "S1", Why: "whether the step is needed cannot be decided: " + why, Lifts: "the missing fact"}})
 		return
 	}
-	q := m.question(r, step, false)
+	q := m.question(r, step, m.world, false)
 	verdicts := guard.Check(q)
 	if !guard.Allowed(verdicts) {
 		m.refused(r, step, verdicts)
 		return
+	}
+	if !r.begun() {
+		if later, no := m.foresee(r); len(no) > 0 {
+			m.refused(r, later, no)
+			return
+		}
 	}
 	m.intend(r, step, verdicts, false, nil)
 }
@@ -219,13 +226,14 @@ func (m *Mind) skip(r *Record, step fettle.Step) (skip bool, why string) {
 	return false, ""
 }
 
-// question puts together what the guards may know.
-func (m *Mind) question(r *Record, step fettle.Step, undo bool) guard.Question {
+// question puts together what the guards may know, on the world as it is or as a
+// plan foretells it.
+func (m *Mind) question(r *Record, step fettle.Step, view world.View, undo bool) guard.Question {
 	level, why := m.level(r)
 	policy := m.policy
 	policy.Budgets = runbook.Budgets(policy)
 	q := guard.Question{
-		Plan: *r.Plan, Step: step, View: m.world, Now: m.now, Onset: m.onset(r), Policy: policy,
+		Plan: *r.Plan, Step: step, View: view, Now: m.now, Onset: m.onset(r), Policy: policy,
 		Undo: undo, Begun: r.begun() || r.Progress.Undoing, Level: level, LevelWhy: why, Approval: r.Progress.Approval,
 		Freeze: m.freeze, Leader: m.leader, Attempts: m.attempts,
 		Ill: m.ill, Stopped: m.stopped, Action: m.acts[step.Action],
@@ -234,7 +242,7 @@ func (m *Mind) question(r *Record, step fettle.Step, undo bool) guard.Question {
 		q.Flapping = c.Flapping
 	}
 	for _, src := range step.Requires {
-		says, err := m.ask3(src, r, step, m.world)
+		says, err := m.ask3(src, r, step, view)
 		a := guard.Answer{Says: says}
 		if err != nil {
 			a.Why = err.Error()
@@ -245,7 +253,7 @@ func (m *Mind) question(r *Record, step fettle.Step, undo bool) guard.Question {
 		q.Requires, q.Step.Requires, q.Step.Generations = nil, nil, nil
 	}
 	if step.Group != "" {
-		if preds, _, err := plan.Predict(m.world, step, nil, r.outputs(), m.env); err == nil {
+		if preds, _, err := plan.Predict(view, step, nil, r.outputs(), m.env); err == nil {
 			for _, p := range preds {
 				if p.Subject == step.Group && p.Quorum != nil {
 					q.Predicted = p.Quorum

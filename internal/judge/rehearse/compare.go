@@ -34,6 +34,11 @@ func (p *play) compare(c runbook.Check) []string {
 	if c.NoPlan != "" {
 		wrong = append(wrong, p.compareNoPlan(c.NoPlan)...)
 	}
+	if c.Begun != nil {
+		if got := p.begun(); !slices.Equal(got, c.Begun) {
+			wrong = append(wrong, fmt.Sprintf("the steps that were begun should be %v, are %v%s", c.Begun, got, p.stories()))
+		}
+	}
 	if c.Refused != nil {
 		wrong = append(wrong, p.compareRefusal(*c.Refused)...)
 	}
@@ -76,6 +81,19 @@ func (p *play) plans() []fettle.Incident {
 		}
 	}
 	return list
+}
+
+// begun returns the steps of the tested runbook that were allowed and handed out.
+func (p *play) begun() []string {
+	ids := []string{}
+	for _, in := range p.plans() {
+		for _, e := range in.Story {
+			if e.Kind == fettle.EvIntent {
+				ids = append(ids, e.Step)
+			}
+		}
+	}
+	return ids
 }
 
 func (p *play) comparePlan(want runbook.WantPlan) []string {

@@ -43,7 +43,8 @@ type Check struct {
 	Raised, Clear, Unknown []fettle.ConditionKey
 	Causes                 []fettle.ConditionKey // nil: not compared; empty: none
 	Plan                   *WantPlan
-	NoPlan                 string // a part of the reason; "": not compared
+	NoPlan                 string   // a part of the reason; "": not compared
+	Begun                  []string // ids of steps; nil: not compared; empty: none
 	Refused                *WantRefusal
 }
 
@@ -230,11 +231,17 @@ func (c *testChecker) check(s checkShape) Check {
 	if s.Plan != nil {
 		k.Plan = c.wantPlan(*s.Plan)
 	}
+	if s.Begun != nil {
+		k.Begun = []string{}
+	}
+	for _, id := range s.Begun {
+		k.Begun = append(k.Begun, id.Value)
+	}
 	if s.Refused != nil {
 		k.Refused = &WantRefusal{Step: s.Refused.Step.Value, Invariant: s.Refused.Invariant.Value, Why: s.Refused.Why.Value}
 	}
-	if s.Raised == nil && s.Clear == nil && s.Unknown == nil && s.Causes == nil && s.Plan == nil && !s.NoPlan.Set() && s.Refused == nil {
-		c.Add(s.Placed.At, "say what must be so: raised, clear, unknown, causes, plan, no_plan or refused", "an expectation that expects nothing")
+	if s.Raised == nil && s.Clear == nil && s.Unknown == nil && s.Causes == nil && s.Plan == nil && !s.NoPlan.Set() && s.Begun == nil && s.Refused == nil {
+		c.Add(s.Placed.At, "say what must be so: raised, clear, unknown, causes, plan, no_plan, begun or refused", "an expectation that expects nothing")
 	}
 	return k
 }

@@ -77,6 +77,7 @@ type checkShape struct {
 	Causes  []yamlfile.Text   `yaml:"causes" jsonschema_description:"All causes of the diagnosis, each as CODE on SUBJECT; [] is none."`
 	Plan    *wantPlanShape    `yaml:"plan" jsonschema_description:"The plan that must have been made."`
 	NoPlan  yamlfile.Text     `yaml:"no_plan" jsonschema_description:"No rung may apply; a part of the reason that must be given."`
+	Begun   []yamlfile.Text   `yaml:"begun" jsonschema_description:"All steps that were allowed and handed out, by id; [] is none: nothing is touched."`
 	Refused *refusedShape     `yaml:"refused" jsonschema_description:"The refusal that must follow."`
 }
 
