@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -129,10 +130,14 @@ func (e *Error) Error() string {
 	if e.Subject != "" {
 		s += " " + string(e.Subject)
 	}
-	s += ": " + string(e.Class)
+	cause := ""
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		cause = ": " + e.Err.Error()
 	}
+	if !strings.Contains(cause, string(e.Class)) { // it says so itself
+		s += ": " + string(e.Class)
+	}
+	s += cause
 	if e.Hint != "" {
 		s += " (" + e.Hint + ")"
 	}

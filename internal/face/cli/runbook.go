@@ -123,7 +123,11 @@ func (a *app) files(args []string) (map[string]fs.FS, error) {
 	}
 	out := map[string]fs.FS{}
 	for _, dir := range args {
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return nil, exit(ExitUsage, "%w (name a folder of runbooks)", err)
+		}
+		if !info.IsDir() {
 			return nil, exit(ExitUsage, "%s is not a folder of runbooks", dir)
 		}
 		out[dir] = os.DirFS(dir)

@@ -45,7 +45,7 @@ func (m *Mind) CheckAnswer(a Answer) error {
 		}
 	case SayUndo:
 		switch {
-		case lastDone(r) == nil:
+		case lastDone(r) == nil && len(r.Progress.Left) == 0:
 			return fmt.Errorf("incident %s: nothing was done that could be taken back", a.Incident)
 		case r.inFlight():
 			return fmt.Errorf("incident %s: a step is under way; refuse it first, then take back", a.Incident)

@@ -108,7 +108,9 @@ type Progress struct {
 	Key       string                `json:"key,omitempty"`     // in flight, or the last
 	Undoing   bool                  `json:"undoing,omitempty"` // steps are taken back, from Step downwards
 	UndoWhy   string                `json:"undo_why,omitempty"`
+	UndoAll   bool                  `json:"undo_all,omitempty"`  // what earlier rungs did is taken back too
 	Done      []DoneStep            `json:"done,omitempty"`      // steps done, in order
+	Left      []LeftPlan            `json:"left,omitempty"`      // plans that failed, and what they did, in order
 	Predicted []fettle.Prediction   `json:"predicted,omitempty"` // for the step in flight
 	Baseline  []fettle.ConditionKey `json:"baseline,omitempty"`  // raised before the step in flight
 	Intended  time.Time             `json:"intended,omitzero"`   // when the step in flight was decided on
@@ -133,12 +135,20 @@ type DoneStep struct {
 	Skipped bool         `json:"skipped,omitempty"`
 }
 
+// LeftPlan is a plan that failed half-way and was left for the next rung. What it
+// did stands until a person wants it back.
+type LeftPlan struct {
+	Plan fettle.Plan `json:"plan"`
+	Done []DoneStep  `json:"done"`
+}
+
 func (r *Record) clone() *Record {
 	c := *r
 	c.Conditions = append([]fettle.ConditionKey(nil), r.Conditions...)
 	c.Story = append([]fettle.Event(nil), r.Story...)
 	c.Receipts = append([]fettle.Receipt(nil), r.Receipts...)
 	c.Progress.Done = append([]DoneStep(nil), r.Progress.Done...)
+	c.Progress.Left = append([]LeftPlan(nil), r.Progress.Left...)
 	if r.Plan != nil {
 		p := *r.Plan
 		c.Plan = &p

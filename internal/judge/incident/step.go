@@ -89,7 +89,7 @@ func (m *Mind) startStep(r *Record) {
 		looks = append(looks, m.looksAt(r.Cause.Subject)...)
 	}
 	looks = append(looks, m.looksAtVotes(step.Target)...)
-	m.gather(r, m.notFresh(looks, m.freshFrom(r, step.Fresh)), fmt.Sprintf("%s.%d.%s", r.ID, r.Progress.Try+1, step.ID), step.Fresh)
+	m.gather(r, m.notFreshByAll(looks, m.freshFrom(r, step.Fresh)), fmt.Sprintf("%s.%d.%s", r.ID, r.Progress.Try+1, step.ID), step.Fresh)
 }
 
 func (m *Mind) gather(r *Record, looks []fettle.Look, key string, fresh time.Duration) {
@@ -151,15 +151,34 @@ func (m *Mind) onset(r *Record) time.Time {
 	return c.FirstSeen
 }
 
-// notFresh leaves out what was answered since, and repeats.
+// notFresh leaves out what anybody answered since, and repeats.
 func (m *Mind) notFresh(looks []fettle.Look, since time.Time) []fettle.Look {
+	return m.stillAsked(looks, since, func(answered, _ bool) bool { return !answered })
+}
+
+// notFreshByAll leaves out only what was answered since by everybody who sees it,
+// and repeats: where several are counted, who looked earlier would outvote who
+// looked since.
+func (m *Mind) notFreshByAll(looks []fettle.Look, since time.Time) []fettle.Look {
+	return m.stillAsked(looks, since, func(answered, old bool) bool { return !answered || old })
+}
+
+// stillAsked keeps the looks that are wanted, given whether somebody answered since,
+// and whether somebody's word is from before.
+func (m *Mind) stillAsked(looks []fettle.Look, since time.Time, want func(answered, old bool) bool) []fettle.Look {
 	var out []fettle.Look
 	for _, l := range looks {
-		answered := false
+		answered, old := false, false
 		for _, o := range m.world.Observations(l.Subject) {
-			answered = answered || o.Probe == l.Probe && !o.Asked.Before(since) && (o.Known() || o.Reason == fettle.Unreachable)
+			switch {
+			case o.Probe != l.Probe || !o.Known() && o.Reason != fettle.Unreachable: // it says nothing
+			case o.Asked.Before(since):
+				old = true
+			default:
+				answered = true
+			}
 		}
-		if !answered && !slices.Contains(out, l) {
+		if want(answered, old) && !slices.Contains(out, l) {
 			out = append(out, l)
 		}
 	}

@@ -7,9 +7,10 @@ import (
 	"fettle/internal/judge/guard"
 )
 
-// beginUndo takes back what the plan did, last step first.
+// beginUndo takes back what the plan did, last step first; for a person, also what
+// plans did that failed before it.
 func (m *Mind) beginUndo(r *Record, why string, byPerson bool) {
-	r.Progress.Undoing, r.Progress.UndoWhy = true, why
+	r.Progress.Undoing, r.Progress.UndoWhy, r.Progress.UndoAll = true, why, byPerson
 	if !byPerson {
 		m.tell(r, fettle.Event{Kind: fettle.EvFailed, Text: why + "; what was done is taken back"})
 	}
@@ -28,6 +29,12 @@ func lastDone(r *Record) *DoneStep {
 
 func (m *Mind) startUndo(r *Record) {
 	d := lastDone(r)
+	if d == nil && r.Progress.UndoAll && len(r.Progress.Left) > 0 {
+		last := len(r.Progress.Left) - 1
+		left := r.Progress.Left[last]
+		r.Plan, r.Progress.Done, r.Progress.Left = &left.Plan, left.Done, r.Progress.Left[:last]
+		d = lastDone(r)
+	}
 	if d == nil {
 		m.takeOver(r, "everything was taken back ("+r.Progress.UndoWhy+"); a person must go on from here")
 		return
@@ -36,7 +43,7 @@ func (m *Mind) startUndo(r *Record) {
 	if d.Step.Group != "" {
 		looks = append(looks, m.looksAt(d.Step.Group)...)
 	}
-	m.gather(r, m.notFresh(looks, m.freshFrom(r, d.Step.Fresh)), d.Key+".undo?", d.Step.Fresh)
+	m.gather(r, m.notFreshByAll(looks, m.freshFrom(r, d.Step.Fresh)), d.Key+".undo?", d.Step.Fresh)
 }
 
 // decideUndo asks the guards: an undo is a guarded step.

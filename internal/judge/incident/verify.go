@@ -380,6 +380,9 @@ func (m *Mind) nextRung(r *Record) {
 			n++
 		}
 	}
+	if lastDone(r) != nil {
+		r.Progress.Left = append(r.Progress.Left, LeftPlan{Plan: *r.Plan, Done: r.Progress.Done})
+	}
 	r.Plan, r.Progress.Done, r.Progress.Approval = nil, nil, nil
 	r.Progress.Step, r.Progress.Again = 0, 0
 	m.phase(r, PhaseIdle, time.Time{})
