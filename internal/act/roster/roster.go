@@ -9,12 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-	"time"
 
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
@@ -34,94 +28,44 @@ type Item struct {
 	Error   string `json:"error,omitempty"` // not empty: it is not looked after, and why
 }
 
-// Open opens every adapter. dir holds files ADAPTER.yaml and ADAPTER-NAME.yaml;
-// an adapter that has none there is asked what it finds. A file that no adapter
-// here is named by, or one that is wrong, is an error: what an administrator
-// wrote is meant.
+// Open opens every adapter: with its files in dir, ADAPTER.yaml and
+// ADAPTER-NAME.yaml, or else with what it finds. A file that no adapter here is
+// named by, or one that is wrong, is an error: what an administrator wrote is meant.
 func Open(ctx context.Context, adapters []machine.Adapter, m machine.Machine, dir string) (*Roster, error) {
-	files, err := configs(dir)
+	written, err := Written(dir, adapters)
 	if err != nil {
 		return nil, err
 	}
 	r := &Roster{}
-	for _, a := range adapters {
-		name := a.Catalogue().Adapter
-		if own := files[name]; len(own) > 0 {
-			delete(files, name)
-			for _, f := range own {
-				if err := r.fromFile(ctx, a, m, f); err != nil {
-					return nil, errors.Join(err, r.Close())
-				}
-			}
+	for _, c := range written {
+		if c.Err != nil {
+			return nil, errors.Join(c.Err, r.Close())
+		}
+		if c.Off() {
 			continue
 		}
-		r.discover(ctx, a, m)
+		if err := r.open(ctx, m, c); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", c.From, err), r.Close())
+		}
 	}
-	for name, own := range files {
-		return nil, errors.Join(fmt.Errorf("%s: no adapter here is called %q (see `fettle adapters`)", own[0], name), r.Close())
+	for _, c := range Found(ctx, adapters, m, written, func(adapter string, err error) {
+		r.Items = append(r.Items, Item{Adapter: adapter, Name: adapter, From: "looked for it", Error: err.Error()})
+	}) {
+		if err := r.open(ctx, m, c); err != nil {
+			r.Items[len(r.Items)-1].Error = err.Error()
+		}
 	}
 	return r, nil
 }
 
-func configs(dir string) (map[string][]string, error) {
-	out := map[string][]string{}
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) || dir == "" {
-		return out, nil
-	}
+func (r *Roster) open(ctx context.Context, m machine.Machine, c Conf) error {
+	r.Items = append(r.Items, Item{Adapter: c.AdapterName(), Name: c.Key(), From: c.From})
+	in, err := c.Adapter.Open(ctx, m, c.Text)
 	if err != nil {
-		return nil, fmt.Errorf("read the adapters' configuration: %w", err)
-	}
-	for _, e := range entries {
-		if e.IsDir() || filepath.Ext(e.Name()) != ".yaml" {
-			continue
-		}
-		adapter, _, _ := strings.Cut(strings.TrimSuffix(e.Name(), ".yaml"), "-")
-		out[adapter] = append(out[adapter], filepath.Join(dir, e.Name()))
-	}
-	for _, list := range out {
-		slices.Sort(list)
-	}
-	return out, nil
-}
-
-func (r *Roster) fromFile(ctx context.Context, a machine.Adapter, m machine.Machine, file string) error {
-	src, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
-	}
-	in, err := a.Open(ctx, m, src)
-	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return err
 	}
 	r.Instances = append(r.Instances, in)
-	name := strings.TrimSuffix(filepath.Base(file), ".yaml")
-	r.Items = append(r.Items, Item{Adapter: a.Catalogue().Adapter, Name: name, From: file})
 	return nil
-}
-
-// discoverWithin bounds what one adapter may take to find what it looks after:
-// one that hangs must not keep the others from being opened.
-const discoverWithin = 10 * time.Second
-
-func (r *Roster) discover(ctx context.Context, a machine.Adapter, m machine.Machine) {
-	ctx, cancel := context.WithTimeout(ctx, discoverWithin)
-	defer cancel()
-	adapter := a.Catalogue().Adapter
-	found, err := a.Discover(ctx, m)
-	if err != nil {
-		r.Items = append(r.Items, Item{Adapter: adapter, Name: adapter, From: "looked for it", Error: err.Error()})
-	}
-	for _, f := range found {
-		item := Item{Adapter: adapter, Name: f.Name, From: f.Why}
-		in, err := a.Open(ctx, m, f.Config)
-		if err != nil {
-			item.Error = err.Error()
-		} else {
-			r.Instances = append(r.Instances, in)
-		}
-		r.Items = append(r.Items, item)
-	}
 }
 
 // Actions returns the actions of all instances, by name. Two instances of one

@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 
 	"fettle/internal/act/probe"
+	"fettle/internal/act/roster"
 	"fettle/internal/fettle"
-	"fettle/internal/machine"
 )
 
 // crew is the adapters that are open on this machine, each configuration of one
@@ -32,7 +32,7 @@ type crew struct {
 
 // hand is one adapter opened with one configuration.
 type hand struct {
-	conf     conf
+	conf     roster.Conf
 	instance fettle.Instance
 	runner   *probe.Runner
 	once     atomic.Bool // all its probes have looked once
@@ -87,16 +87,16 @@ func (c *crew) run(ctx context.Context) error {
 }
 
 // open opens one configuration, unless it is open already.
-func (c *crew) open(ctx context.Context, conf conf) *hand {
+func (c *crew) open(ctx context.Context, conf roster.Conf) *hand {
 	c.mu.Lock()
-	old := c.hands[conf.key()]
+	old := c.hands[conf.Key()]
 	c.mu.Unlock()
 	if old != nil {
 		return nil
 	}
 	h := &hand{conf: conf}
 	err := func() (err error) {
-		if h.instance, err = conf.adapter.Open(ctx, c.a.o.Machine, conf.text); err != nil {
+		if h.instance, err = conf.Adapter.Open(ctx, c.a.o.Machine, conf.Text); err != nil {
 			return err
 		}
 		h.runner, err = probe.New(probe.Options{
@@ -111,15 +111,15 @@ func (c *crew) open(ctx context.Context, conf conf) *hand {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		if c.bad[conf.key()] != err.Error() {
-			c.bad[conf.key()] = err.Error()
-			c.a.o.Log.Error("an adapter could not be opened; it is tried again", "configuration", conf.key(), "from", conf.from, "error", err)
+		if c.bad[conf.Key()] != err.Error() {
+			c.bad[conf.Key()] = err.Error()
+			c.a.o.Log.Error("an adapter could not be opened; it is tried again", "configuration", conf.Key(), "from", conf.From, "error", err)
 		}
 		return nil
 	}
-	delete(c.bad, conf.key())
-	c.hands[conf.key()] = h
-	c.a.o.Log.Info("an adapter is open", "configuration", conf.key(), "from", conf.from)
+	delete(c.bad, conf.Key())
+	c.hands[conf.Key()] = h
+	c.a.o.Log.Info("an adapter is open", "configuration", conf.Key(), "from", conf.From)
 	return h
 }
 
@@ -302,14 +302,4 @@ func (c *crew) close() error {
 		err = errors.Join(err, c.hands[key].instance.Close())
 	}
 	return err
-}
-
-// adapterOf returns the adapter of this name, nil when there is none.
-func (a *Agent) adapterOf(name string) machine.Adapter {
-	for _, ad := range a.o.Adapters {
-		if ad.Catalogue().Adapter == name {
-			return ad
-		}
-	}
-	return nil
 }
