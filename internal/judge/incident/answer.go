@@ -47,6 +47,8 @@ func (m *Mind) CheckAnswer(a Answer) error {
 		switch {
 		case lastDone(r) == nil && len(r.Progress.Left) == 0:
 			return fmt.Errorf("incident %s: nothing was done that could be taken back", a.Incident)
+		case r.State.Ended() && m.byCause[r.Cause] != "" && m.byCause[r.Cause] != r.ID:
+			return fmt.Errorf("incident %s: incident %s is open on the same trouble; refuse that one first, then take this one back", a.Incident, m.byCause[r.Cause])
 		case r.inFlight():
 			return fmt.Errorf("incident %s: a step is under way; refuse it first, then take back", a.Incident)
 		}

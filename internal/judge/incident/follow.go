@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -180,19 +179,13 @@ func (m *Mind) supersede(r *Record, g diagnose.Group) {
 // explained reports whether the present diagnosis explains the incident's cause
 // by another.
 func (m *Mind) explained(r *Record) (diagnose.Group, bool) {
-	// any order: sorted right here, by the keys' own order
-	for _, key := range slices.SortedFunc(maps.Keys(m.groups), fettle.ConditionKey.Compare) {
-		g := m.groups[key]
-		for _, c := range g.Diagnosis.Causes {
-			if c.ConditionKey == r.Cause {
-				return g, false
-			}
-		}
-		if slices.Contains(g.Members, r.Cause) {
-			return g, true
-		}
+	key, ok := m.groupOf[r.Cause]
+	if !ok {
+		return diagnose.Group{}, false
 	}
-	return diagnose.Group{}, false
+	g := m.groups[key]
+	is := func(c fettle.Cause) bool { return c.ConditionKey == r.Cause }
+	return g, !slices.ContainsFunc(g.Diagnosis.Causes, is)
 }
 
 // trusted ends the incident about an ill observer when it is no longer doubted.

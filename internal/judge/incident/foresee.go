@@ -5,7 +5,6 @@ import (
 
 	"fettle/internal/fettle"
 	"fettle/internal/judge/guard"
-	"fettle/internal/judge/plan"
 	"fettle/internal/judge/world"
 )
 
@@ -16,7 +15,6 @@ import (
 // again, on fresh facts, when its turn comes.
 func (m *Mind) foresee(r *Record) (fettle.Step, []fettle.Verdict) {
 	var view world.View = m.world
-	outputs := r.outputs()
 	for i, step := range r.Plan.Steps[r.Progress.Step:] {
 		if step.When != "" {
 			if needed, _ := m.ask3(step.When, r, step, view); needed == fettle.No {
@@ -28,7 +26,7 @@ func (m *Mind) foresee(r *Record) (fettle.Step, []fettle.Verdict) {
 				return step, verdicts
 			}
 		}
-		_, next, err := plan.Predict(view, step, nil, outputs, m.env)
+		_, next, err := m.predict(r, view, step)
 		if err != nil {
 			return step, []fettle.Verdict{{Guard: "foreseen", Invariant: "S2", Why: "what it leaves behind cannot be foretold: " + err.Error(), Lifts: "a new plan from the facts as they are now"}}
 		}

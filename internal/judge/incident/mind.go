@@ -60,6 +60,7 @@ type Mind struct {
 	freeze *guard.Freeze
 
 	groups    map[fettle.ConditionKey]diagnose.Group
+	groupOf   map[fettle.ConditionKey]fettle.ConditionKey // from a member to its group's key
 	records   map[string]*Record
 	byCause   map[fettle.ConditionKey]string // of incidents that have not ended
 	attempts  []guard.Attempt
@@ -99,7 +100,7 @@ func New(o Options) (*Mind, error) {
 		cats: cats, env: env, books: books, cond: cond, diag: diag,
 		policy: o.Policy, pins: pins(cats, books, o.Policy), world: world.New(), leader: true,
 		specs: map[fettle.Code]*fettle.ConditionSpec{}, acts: map[string]*fettle.ActionSpec{},
-		causes: map[fettle.Code][]upstream{}, groups: map[fettle.ConditionKey]diagnose.Group{},
+		causes: map[fettle.Code][]upstream{}, groups: map[fettle.ConditionKey]diagnose.Group{}, groupOf: map[fettle.ConditionKey]fettle.ConditionKey{},
 		records: map[string]*Record{}, byCause: map[fettle.ConditionKey]string{},
 		programs: map[string]*expr.Program{}, dirty: map[string]bool{},
 	}
@@ -222,12 +223,20 @@ func (m *Mind) judge(touched []fettle.Subject) {
 	}
 	changed := m.diag.Update(m.world, m.now, touched...)
 	for _, g := range changed {
+		m.ungroup(m.groups[g.Key])
 		if g.Gone {
 			delete(m.groups, g.Key)
 			m.trusted(g.Key)
+		}
+	}
+	for _, g := range changed {
+		if g.Gone {
 			continue
 		}
 		m.groups[g.Key] = g
+		for _, key := range allOf(g) {
+			m.groupOf[key] = g.Key
+		}
 	}
 	for _, g := range changed {
 		if !g.Gone {
@@ -237,16 +246,34 @@ func (m *Mind) judge(touched []fettle.Subject) {
 	m.reap()
 }
 
+// ungroup forgets whose the members of a group are, as far as they are not another's
+// by now.
+func (m *Mind) ungroup(g diagnose.Group) {
+	for _, key := range allOf(g) {
+		if m.groupOf[key] == g.Key {
+			delete(m.groupOf, key)
+		}
+	}
+}
+
+// allOf are a group's members and its causes, which an observer that is ill itself
+// can be without being a member.
+func allOf(g diagnose.Group) []fettle.ConditionKey {
+	keys := slices.Clone(g.Members)
+	for _, c := range g.Diagnosis.Causes {
+		keys = append(keys, c.ConditionKey)
+	}
+	return keys
+}
+
 // Next returns when Take must be called with a bare time at the latest.
 func (m *Mind) Next() (time.Time, bool) {
 	at, ok := m.cond.Next()
 	// any order: the earliest time is the same
-	for _, r := range m.records {
-		if r.State.Ended() || r.Progress.Due.IsZero() {
-			continue
-		}
-		if !ok || r.Progress.Due.Before(at) {
-			at, ok = r.Progress.Due, true
+	for _, id := range m.byCause {
+		due := m.records[id].Progress.Due
+		if !due.IsZero() && (!ok || due.Before(at)) {
+			at, ok = due, true
 		}
 	}
 	return at, ok

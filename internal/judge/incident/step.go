@@ -233,7 +233,7 @@ func (m *Mind) skip(r *Record, step fettle.Step) (skip bool, why string) {
 	if step.When == "" {
 		return false, ""
 	}
-	says, err := m.ask3(step.When, r, step, m.world)
+	says, err := m.ask3(step.When, r, step, m.counted(r, m.world, step))
 	switch {
 	case says == fettle.No:
 		return true, ""
@@ -261,7 +261,7 @@ func (m *Mind) question(r *Record, step fettle.Step, view world.View, undo bool)
 		q.Flapping = c.Flapping
 	}
 	for _, src := range step.Requires {
-		says, err := m.ask3(src, r, step, view)
+		says, err := m.ask3(src, r, step, m.counted(r, view, step))
 		a := guard.Answer{Says: says}
 		if err != nil {
 			a.Why = err.Error()
@@ -272,7 +272,7 @@ func (m *Mind) question(r *Record, step fettle.Step, view world.View, undo bool)
 		q.Requires, q.Step.Requires, q.Step.Generations = nil, nil, nil
 	}
 	if step.Group != "" {
-		if preds, _, err := plan.Predict(view, step, nil, r.outputs(), m.env); err == nil {
+		if preds, _, err := m.predict(r, view, step); err == nil {
 			for _, p := range preds {
 				if p.Subject == step.Group && p.Quorum != nil {
 					q.Predicted = p.Quorum
@@ -281,6 +281,22 @@ func (m *Mind) question(r *Record, step fettle.Step, view world.View, undo bool)
 		}
 	}
 	return q
+}
+
+// counted is a view in which only those have a say about votes whose word is as
+// fresh as the guards demand: counted with everybody who looked earlier, a member
+// that is down by now would serve still, and could be spent.
+func (m *Mind) counted(r *Record, view world.View, step fettle.Step) world.View {
+	since := m.now.Add(-step.Fresh)
+	if onset := m.onset(r); onset.After(since) {
+		since = onset
+	}
+	return world.Counting(view, since)
+}
+
+// predict foretells a step.
+func (m *Mind) predict(r *Record, view world.View, step fettle.Step) ([]fettle.Prediction, *world.Overlay, error) {
+	return plan.Predict(m.counted(r, view, step), step, nil, r.outputs(), m.env)
 }
 
 // ask3 evaluates a condition of a step on a view of the facts.
@@ -361,7 +377,7 @@ func (m *Mind) intend(r *Record, step fettle.Step, verdicts []fettle.Verdict, un
 	p.Again = 0
 	p.Predicted, p.Baseline, p.Intended = nil, nil, m.now
 	if !undo {
-		if preds, _, err := plan.Predict(m.world, step, nil, r.outputs(), m.env); err == nil {
+		if preds, _, err := m.predict(r, m.world, step); err == nil {
 			p.Predicted = preds
 		}
 	}

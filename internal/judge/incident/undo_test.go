@@ -44,3 +44,26 @@ func TestUndoOfAnEarlierRung(t *testing.T) {
 		t.Error("it can be taken back twice")
 	}
 }
+
+// An ended incident is not taken back while the same trouble is looked after in
+// another: there would be two plans for one thing.
+func TestNoUndoBesideAnOpenIncident(t *testing.T) {
+	d := newDoing(t, failedUnit()...)
+	d.take(0, incident.Input{Observations: d.seen(0)})
+	first := d.only()
+	d.answer(time.Second, fettle.Done)
+	becomes(d.sees, "active")
+	at := 2 * time.Second
+	for ; at < time.Minute && !d.only().State.Ended(); at += time.Second {
+		d.take(at, incident.Input{Observations: d.seen(at)})
+	}
+	undo := incident.Answer{Incident: first.ID, Say: incident.SayUndo, By: "anna"}
+	if err := d.CheckAnswer(undo); d.only().State != fettle.Resolved || err != nil {
+		t.Fatalf("it is %s, and its undo: %v:%s", d.only().State, err, d.story(d.only()))
+	}
+	becomes(d.sees, "failed")
+	d.take(at+time.Second, incident.Input{Observations: d.seen(at + time.Second)})
+	if err := d.CheckAnswer(undo); len(d.Incidents()) != 2 || err == nil {
+		t.Errorf("%d incidents, and the undo of the first: %v", len(d.Incidents()), err)
+	}
+}
