@@ -351,12 +351,27 @@ func (m *Mind) preview(r *Record) []fettle.Verdict {
 // cleared ends an incident whose cause is known to be clear.
 func (m *Mind) cleared(r *Record) {
 	text := "it cleared by itself"
-	if r.begun() {
+	switch failed := lastFailure(r); {
+	case r.begun() && !r.Progress.Mine:
 		text = "mended and verified"
+	case failed != "": // whether that did it in spite of it, or a person, or nobody, is not known
+		text = "it is clear, and what was tried for it had failed: " + failed
+	case r.begun():
+		text = "it cleared after it was taken over"
 	}
 	took := m.now.Sub(r.Opened)
 	m.tell(r, fettle.Event{Kind: fettle.EvResolved, Text: text, Took: took})
 	m.end(r, fettle.Resolved, text)
+}
+
+// lastFailure is why what was tried last failed, "" where nothing did.
+func lastFailure(r *Record) string {
+	for _, e := range slices.Backward(r.Story) {
+		if e.Kind == fettle.EvFailed {
+			return e.Text
+		}
+	}
+	return ""
 }
 
 // counted writes a number with its noun.
