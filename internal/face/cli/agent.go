@@ -74,6 +74,7 @@ hands out. Goes on observing while the server is away. Ends cleanly when it is
 interrupted.`,
 		Example: "  sudo fettle agent", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			stayLean()
 			ctx := cmd.Context()
 			id, err := pki.LoadIdentity(dir, pki.RoleAgent)
 			if errors.Is(err, fs.ErrNotExist) {

@@ -114,7 +114,7 @@ func recorded(t *testing.T) (rec incident.Recording) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		m := memmachine.New(memmachine.Options{Host: "h1"})
-		m.Define(units.Definition{Unit: machine.Unit{Name: "web.service", UnitFileState: "enabled"}}, memmachine.Behaviour{})
+		m.Define(units.Definition{Unit: machine.Unit{Name: "web.service", UnitFileState: "enabled"}}, memmachine.Behaviour{ReadyAfter: 5 * time.Millisecond})
 		if _, err := m.Ports().Services.Start(t.Context(), "web.service"); err != nil {
 			t.Fatal(err)
 		}

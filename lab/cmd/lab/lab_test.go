@@ -52,7 +52,7 @@ func program(t *testing.T, stdin string, args ...string) (int, string) {
 
 func TestProgram(t *testing.T) {
 	const name = "program-test"
-	code, out := program(t, "", "up", "-n", "2", "--name", name, "--detach", "-o", "json")
+	code, out := program(t, "", "--name", name, "up", "-n", "2", "--detach", "-o", "json")
 	t.Cleanup(func() { program(t, "", "down", "--name", name) })
 	var info lab.Info
 	if err := json.Unmarshal([]byte(out), &info); code != 0 || err != nil || info.Name != name || len(info.Hosts) != 2 {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -34,7 +35,11 @@ func (c *cli) up() *cobra.Command {
 			cfg := lab.Config{Name: cmp.Or(c.name, "lab"), Hosts: hosts, Image: lab.DefaultImage().With(packages...), Progress: c.err}
 			switch {
 			case detach:
-				return c.detach(cmd.Context(), cfg.Name)
+				args := []string{"up", "--holder", "--name", cfg.Name, "--hosts", strconv.Itoa(hosts)}
+				for _, p := range packages {
+					args = append(args, "--package", p)
+				}
+				return c.detach(cmd.Context(), args)
 			case holder:
 				return hold(cmd.Context(), cfg)
 			}
@@ -76,17 +81,11 @@ type answer struct {
 	Error string    `json:"error,omitempty"`
 }
 
-func (c *cli) detach(ctx context.Context, name string) error {
+// detach starts the holder with these arguments, and returns when it has answered.
+func (c *cli) detach(ctx context.Context, args []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
-	}
-	args := []string{"up", "--holder"}
-	for _, a := range os.Args[2:] {
-		// The same lab, but kept, and not detached again.
-		if a != "--detach" && a != "-d" {
-			args = append(args, a)
-		}
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
