@@ -349,7 +349,7 @@ func (l *Loop) logInput(in incident.Input) {
 	case in.Freeze != nil:
 		l.entries = append(l.entries, Entry{At: in.At, Kind: "freeze", Text: in.Freeze.By + ": " + in.Freeze.Why})
 	case in.Thaw:
-		l.entries = append(l.entries, Entry{At: in.At, Kind: "thaw", Text: "thawed"})
+		l.entries = append(l.entries, Entry{At: in.At, Kind: "thaw", Text: in.ThawBy + ": thawed"})
 	}
 }
 

@@ -100,3 +100,10 @@ type Head struct {
 	Entries int64  `json:"entries"`
 	Hash    string `json:"hash"`
 }
+
+// Tip is the end of the log and the epoch that it is of: what a store that servers
+// use tells them, so that agents can hold them to it.
+type Tip struct {
+	Epoch uint64
+	Head
+}

@@ -11,7 +11,8 @@ import (
 // Do does a dispatch, once, and returns its outcome. It blocks until the step
 // ends or ctx does; then it answers Running and the step goes on.
 //
-// Checks, each a refusal that touches nothing: schema; fleet and token;
+// Checks, each a refusal that touches nothing: schema; the server's log (Meet);
+// fleet and token;
 // incarnation; host; then, of a key that was begun here before, its content, and
 // the answer comes from the journal (Replay), from the step that is running, or
 // from Recover, never from a second Apply; of a new key: action, version,
@@ -27,6 +28,9 @@ func (e *Executor) Do(ctx context.Context, d fettle.Dispatch) fettle.Outcome {
 		return e.refused(d, fettle.UnknownFate, refuse("this is a defect of the server", "%s", err))
 	}
 	e.mu.Lock()
+	if e.doubt != nil { // before its token is taken for that of a leader
+		return e.unlockRefused(d, e.keyOf(d.Key), e.doubt)
+	}
 	if r := e.lead(d.Token); r != nil {
 		e.mu.Unlock()
 		return e.refused(d, fettle.UnknownFate, r)
@@ -89,8 +93,8 @@ func (e *Executor) unlockRefused(d fettle.Dispatch, k *key, r *refusal) fettle.O
 	return e.refused(d, fate, r)
 }
 
-// write appends records, together with the highest token where that is not
-// durable yet.
+// write appends records, together with the highest token and the last head where
+// those are not durable yet: one sync for all of them.
 func (e *Executor) write(entries ...journal.Entry) (journal.Seq, error) {
 	e.mu.Lock()
 	token, durable := e.highest, e.durable
@@ -102,12 +106,15 @@ func (e *Executor) write(entries ...journal.Entry) (journal.Seq, error) {
 	if len(entries) == 0 {
 		return 0, nil
 	}
+	head, unkept := e.unkept()
+	entries = append(unkept, entries...)
 	e.point("before journal")
 	first, err := e.o.Journal.AppendAll(entries...)
 	if err != nil {
 		return 0, err
 	}
 	e.point("after journal")
+	e.kept(head)
 	if raise {
 		e.mu.Lock()
 		if e.durable.Less(token) {

@@ -15,6 +15,9 @@
 //     highest seen is durable before a step under it begins. A new epoch needs an
 //     administrator's signature (Options.NewEpoch); without that port it is
 //     refused.
+//   - S13: the last head of the server's log that was shown is durable with each
+//     intent. A server whose log does not go on from it is not obeyed: neither is
+//     anything done, nor a key fenced, nor its token taken for the highest.
 //   - A refusal touches nothing. Its Fate is NeverWillBe only where this agent
 //     can promise it: the dispatch was for this incarnation, was never begun, and
 //     its key will be refused for as long as this incarnation lives. All others

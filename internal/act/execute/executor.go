@@ -61,6 +61,10 @@ type Executor struct {
 	targets      map[fettle.Subject]string // the key that works on each target
 	highest      fettle.Token
 	durable      fettle.Token // the highest that the journal holds
+	head         LogHead      // the last that was taken; zero: none
+	headDurable  LogHead      // the last that the journal holds
+	headAt       time.Time    // when it was last made durable, or this executor began
+	doubt        *refusal     // why no dispatch of the server that was met is done
 	incarnations map[string]bool
 	closed       bool
 	running      sync.WaitGroup
@@ -122,6 +126,7 @@ func New(o Options) (*Executor, error) {
 		keys:         map[string]*key{},
 		targets:      map[fettle.Subject]string{},
 		incarnations: map[string]bool{},
+		headAt:       o.Clock.Now(),
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Actions)) {
 		spec, err := specOf(o.Catalogues, name)

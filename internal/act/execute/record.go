@@ -21,6 +21,7 @@ const (
 	KindIntent      = "execute.intent"
 	KindOutcome     = "execute.outcome"
 	KindFence       = "execute.fence"
+	KindHead        = "execute.head"
 )
 
 // incarnationRecord says that a process began to work with this journal.

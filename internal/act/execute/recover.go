@@ -28,7 +28,10 @@ func (e *Executor) Recover(ctx context.Context, d fettle.Dispatch) fettle.Outcom
 		return e.refused(d, fettle.UnknownFate, r)
 	}
 	e.mu.Lock()
-	r := e.lead(d.Token)
+	r := e.doubt
+	if r == nil {
+		r = e.lead(d.Token)
+	}
 	if r == nil && d.Step.Host != e.o.Host {
 		r = refuse("ask the agent of that host", "the step is for %s, this is %s", d.Step.Host, e.o.Host)
 	}

@@ -13,7 +13,7 @@ import (
 func (e *Executor) replay() error {
 	err := e.o.Journal.Read(context.Background(), 0, func(r journal.Record) error {
 		switch r.Kind {
-		case KindIncarnation, KindToken, KindIntent, KindOutcome, KindFence:
+		case KindIncarnation, KindToken, KindIntent, KindOutcome, KindFence, KindHead:
 		default:
 			return nil
 		}
@@ -73,6 +73,18 @@ func (e *Executor) take(r journal.Record) error {
 			return err
 		}
 		e.keyOf(f.Key).fenced = true
+	case KindHead:
+		var h headRecord
+		if err := r.Decode(&h); err != nil {
+			return err
+		}
+		if h.Head.Certificate == nil {
+			h.Head.Certificate = e.headDurable.Certificate
+		}
+		// The order of records is not that of heads: two writes may have met.
+		if h.Head.Epoch > e.head.Epoch || h.Head.Epoch == e.head.Epoch && h.Head.Entries >= e.head.Entries {
+			e.head, e.headDurable = h.Head, h.Head
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,6 +146,7 @@ type machineLine struct {
 	Connected bool          `json:"connected"`
 	RoundTrip time.Duration `json:"round_trip_ns"`
 	Frozen    bool          `json:"frozen,omitempty"`
+	Refuses   string        `json:"refuses,omitempty"` // why it takes no steps of this server
 }
 
 func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
@@ -160,7 +162,7 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 		s.Frozen = &f
 	}
 	for _, h := range hosts {
-		s.Machines = append(s.Machines, machineLine{h.GetId(), h.GetLabel(), h.GetConnected(), time.Duration(h.GetRoundTripNs()), h.GetFrozen()})
+		s.Machines = append(s.Machines, machineLine{h.GetId(), h.GetLabel(), h.GetConnected(), time.Duration(h.GetRoundTripNs()), h.GetFrozen(), h.GetLogRefused()})
 	}
 	err := a.print(s, func(p *show.Printer) {
 		p.Line("fleet %s, fettle %s", s.Fleet, s.Version)
@@ -173,6 +175,9 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 				word += "  round trip " + show.Took(m.RoundTrip)
 			}
 			p.Line("  %-20s %s  %s", m.Label, word, p.Dim(m.ID))
+			if m.Refuses != "" {
+				p.Text("    "+p.Red("takes no steps")+" ", m.Refuses)
+			}
 		}
 		if s.Frozen != nil {
 			p.Text(p.Yellow("frozen")+" ", fmt.Sprintf("by %s since %s: %s", s.Frozen.By, s.Frozen.Since.Format(time.DateTime), s.Frozen.Why))
@@ -185,7 +190,7 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 	switch {
 	case err != nil:
 		return err
-	case s.Open > 0:
+	case s.Open > 0, slices.ContainsFunc(s.Machines, func(m machineLine) bool { return m.Refuses != "" }):
 		return &Exit{Code: ExitIll}
 	case s.Connected < s.Hosts:
 		return &Exit{Code: ExitUnknown}
@@ -345,7 +350,7 @@ func (a *app) freezeCommand() *cobra.Command {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
 				ctx, cancel := short(ctx)
 				defer cancel()
-				if _, err := api.SetFreeze(ctx, &wire.SetFreezeRequest{Why: why}); err != nil {
+				if _, err := api.SetFreeze(ctx, &wire.SetFreezeRequest{Why: why, By: person()}); err != nil {
 					return err
 				}
 				return a.print(map[string]bool{"frozen": true}, func(p *show.Printer) {
@@ -367,7 +372,7 @@ func (a *app) thawCommand() *cobra.Command {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
 				ctx, cancel := short(ctx)
 				defer cancel()
-				if _, err := api.Thaw(ctx, &wire.ThawRequest{}); err != nil {
+				if _, err := api.Thaw(ctx, &wire.ThawRequest{By: person()}); err != nil {
 					return err
 				}
 				return a.print(map[string]bool{"frozen": false}, func(p *show.Printer) { p.Line("thawed") })

@@ -14,7 +14,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -186,13 +188,22 @@ func (f *Fleet) Run(ctx context.Context) error {
 // admin keeps an identity for the command line of this machine.
 func (f *Fleet) admin(address string) error {
 	dir := AdminDir(f.o.Dir)
-	if _, err := f.ca.Issue(dir, pki.RoleAdmin, pki.MintID(), f.o.Clock.Wall(), pki.ServerLife); err != nil {
+	if _, err := f.ca.Issue(dir, pki.RoleAdmin, owner(), f.o.Clock.Wall(), pki.ServerLife); err != nil {
 		return err
 	}
 	if err := os.WriteFile(AddressFile(f.o.Dir), []byte(address+"\n"), 0o600); err != nil {
 		return fmt.Errorf("keep the server's address: %w", err)
 	}
 	return nil
+}
+
+// owner is the account that this runs as, and whose word the identity is.
+func owner() string {
+	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' }
+	if u, err := user.Current(); err == nil && u.Username != "" && strings.TrimFunc(u.Username, plain) == "" {
+		return u.Username
+	}
+	return fmt.Sprintf("uid-%d", os.Getuid())
 }
 
 // agent joins, as a machine elsewhere would, and runs.

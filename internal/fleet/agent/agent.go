@@ -62,6 +62,8 @@ type Agent struct {
 	crew     *crew
 	freeze   *freeze
 	executor *execute.Executor // set by Run
+	refuses  string            // why the server is not obeyed, as the log was told last; connect's own
+	unbound  bool              // set by a test: no server is held to the head of its log
 }
 
 // New makes an agent that does nothing until Run. The error names every mistake in
@@ -119,7 +121,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
 	a.freeze.look()
-	kept := recall(a.o.StateDir, a.o.Log)
+	kept := recall(a.o.StateDir, a.o.Machine.Identity.BootID, a.o.Machine.Clock, a.o.Log)
 	a.picture.remember(kept)
 	a.executor, err = execute.New(execute.Options{
 		Journal: j, Actions: a.actions(), Catalogues: a.cats, Clock: a.o.Machine.Clock, Host: a.host, Fleet: a.fleet,
@@ -140,6 +142,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		})
 	}
 	wg.Wait()
+	kept.last()
 	close(errs)
 	for e := range errs {
 		err = errors.Join(err, e)
@@ -147,7 +150,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	// The caller's context has ended; steps that are under way still may.
 	last, done := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
 	defer done()
-	return errors.Join(err, a.executor.Close(last), a.crew.close())
+	err = errors.Join(err, a.executor.Close(last), a.crew.close())
+	if kerr := a.executor.KeepHead(); kerr != nil {
+		a.o.Log.Warn("the next start will know an earlier head of the server's log", "error", kerr)
+	}
+	return err
 }
 
 // actions are all that the adapters' catalogues name; each finds, when it is

@@ -23,7 +23,12 @@ import (
 	"fettle/internal/machine/memmachine"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		child(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 20 * time.Second
 
@@ -35,15 +40,18 @@ type lamp struct {
 	lit   map[string]int // applied, by lamp
 	blind bool           // sees nothing yet
 	eager bool           // previews for any target
+	heat  func() int64   // nil: that is not known
 }
 
 func (l *lamp) Catalogue() fettle.Catalogue {
 	return fettle.Catalogue{
 		Adapter: "lamp", Kinds: []fettle.KindSpec{{Kind: "lamp", Doc: "HOST/NAME"}},
 		Probes: []fettle.ProbeSpec{{Name: "lamp.state", Kind: "lamp", Interval: time.Hour, Timeout: time.Second, Doc: "it looks",
-			Facts: []fettle.FactSpec{{Name: "on", Type: fettle.BoolFact, Doc: "it shines"}}}},
+			Facts: []fettle.FactSpec{{Name: "on", Type: fettle.BoolFact, Doc: "it shines"}, {Name: "heat", Type: fettle.IntFact, Doc: "how hot"}}}},
 		Conditions: []fettle.ConditionSpec{{Code: "lamp.off", Title: "off", Kind: "lamp", Layer: fettle.HostLayer, Severity: fettle.Notice,
-			Scope: fettle.HostScope, Probe: "lamp.state", Raise: "!self.on", NotMended: "it is a lamp", Doc: "off"}},
+			Scope: fettle.HostScope, Probe: "lamp.state", Raise: "!self.on", NotMended: "it is a lamp", Doc: "off"}, {
+			Code: "lamp.hot", Title: "hot", Kind: "lamp", Layer: fettle.HostLayer, Severity: fettle.Notice,
+			Scope: fettle.HostScope, Probe: "lamp.state", Raise: "self.heat > 90", Clear: "self.heat < 80", NotMended: "it is a lamp", Doc: "hot"}},
 		Actions: []fettle.ActionSpec{{Name: "lamp.light", Version: 1, Target: "lamp", Risk: fettle.LowRisk, Scope: fettle.HostScope, Timeout: time.Second, Undo: true, Doc: "light it"}},
 	}
 }
@@ -90,7 +98,11 @@ func (o *oneLamp) Observe(context.Context, ...fettle.Subject) []fettle.Observati
 	if o.blind {
 		return nil
 	}
-	return []fettle.Observation{{Subject: o.subject, Facts: fettle.Facts{"on": o.lit[o.name] > 0}}}
+	facts := fettle.Facts{"on": o.lit[o.name] > 0}
+	if o.heat != nil {
+		facts["heat"] = o.heat()
+	}
+	return []fettle.Observation{{Subject: o.subject, Facts: facts}}
 }
 
 func (o *oneLamp) Preview(_ context.Context, s fettle.Step) (fettle.Preview, error) {

@@ -13,6 +13,8 @@
 //     what happened (package wire).
 //   - It speaks for its own host only, over mutual TLS with a server of its own
 //     fleet, or not at all.
+//   - It obeys a server only whose log of decisions goes on from the last signed head
+//     that it keeps (S13). It observes and tells for any server of its fleet.
 //   - What a probe sees leaves at once: nothing here waits for more to send.
 //   - A freeze of this machine is a file (FreezeFile). Its presence freezes,
 //     whatever is in it, and so does not being able to tell; it needs no server.
@@ -21,9 +23,11 @@
 //
 // # State folder
 //
-//	journal      keys and outcomes (act/execute)
+//	journal      keys, outcomes, the last head of the server's log (act/execute)
 //	agent.pem    identity, where the caller keeps it here too
 //	freeze       there: this machine is frozen
+//	raised       which conditions are raised, so that a restart clears none that
+//	             nobody saw clear; raised.spare is its room on a full disk
 //	found/       configurations that were found by looking, so that an adapter is
 //	             still there after a restart while what it looks after is down
 package agent

@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"time"
 
 	"fettle/internal/act/probe"
 	"fettle/internal/fettle"
@@ -61,17 +60,7 @@ func (p *picture) remember(m *memory) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.kept = m
-	now := p.clock.Now()
-	for _, c := range m.list() {
-		if c.FirstSeen.IsZero() {
-			c.FirstSeen = c.Since
-		}
-		if c.FirstSeen.After(now) { // the clock was set back meanwhile
-			c.FirstSeen, c.LastClear = now, time.Time{}
-		}
-		c.State, c.Since = fettle.Unknown, now
-		p.world.SetCondition(c)
-	}
+	p.judge.Resume(p.world, m.list(), p.clock.Now())
 }
 
 // take takes in what a runner tells.

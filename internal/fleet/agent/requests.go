@@ -16,6 +16,7 @@ const recoverWait = 30 * time.Second
 func (x *session) take(m *wire.SessionResponse) {
 	switch w := m.GetWhat().(type) {
 	case *wire.SessionResponse_Dispatch:
+		x.follow(w.Dispatch.GetLog())
 		x.lookForFreeze() // a step starts on what is now, not on what was a second ago
 		x.wg.Go(func() { x.outcome(w.Dispatch.GetId(), w.Dispatch.GetJson(), x.do) })
 	case *wire.SessionResponse_Recover:
@@ -27,6 +28,7 @@ func (x *session) take(m *wire.SessionResponse) {
 	case *wire.SessionResponse_Freeze:
 		x.frozen(w.Freeze)
 	case *wire.SessionResponse_Ping:
+		x.follow(w.Ping.GetLog())
 		x.push(func(time.Time) *wire.SessionRequest {
 			return &wire.SessionRequest{What: &wire.SessionRequest_Pong{Pong: &wire.Pong{Id: w.Ping.GetId()}}}
 		})

@@ -78,6 +78,9 @@ type session struct {
 
 	probes  []string // that the server was told of; write's own, as settled is
 	settled bool
+
+	verifying        // of greet and then of serve, as refuses is
+	refuses   string // why this server is not obeyed, as it was told last
 }
 
 // session connects, tells what is, and serves the server until one of them ends.
@@ -138,7 +141,7 @@ func (x *session) greet(in <-chan *wire.SessionResponse) error {
 	able := a.executor.Able()
 	h := &wire.Hello{
 		Schema: wire.Schema, Host: string(a.host), Incarnation: a.executor.Incarnation(), BootId: a.o.Machine.Identity.BootID,
-		Label: a.o.Machine.Identity.Hostname, Kinds: a.kinds(), Version: a.o.Version,
+		Label: a.o.Machine.Identity.Hostname, Kinds: a.kinds(), Version: a.o.Version, Log: a.keptHead(),
 	}
 	for _, c := range a.cats {
 		for _, spec := range c.Actions {
@@ -165,6 +168,7 @@ func (x *session) greet(in <-chan *wire.SessionResponse) error {
 			return err
 		}
 		x.interval = time.Duration(max(w.GetIntervalNs(), int64(100*time.Millisecond)))
+		x.meet(h.GetLog(), w.GetLog())
 		x.frozen(w.GetFreeze())
 		a.o.Log.Info("a session with the server has begun", "server", a.o.Server)
 		return nil

@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -124,13 +126,29 @@ func packed(i fettle.Incident) ([]byte, error) {
 	return data, err
 }
 
+// said names who says something: the certificate's name, which was checked, and in
+// brackets the person's that came with it, which is that person's own word.
+func said(ctx context.Context, person string) string {
+	id := callerOf(ctx).name.ID
+	person = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, person)
+	if person == "" || person == id || len(person) > 64 {
+		return id
+	}
+	return id + " (" + person + ")"
+}
+
 // Answer implements wire.AdminServiceServer.
 func (a *admin) Answer(ctx context.Context, r *wire.AnswerRequest) (*wire.AnswerResponse, error) {
 	answer, err := wire.Unpack[incident.Answer](r.GetJson())
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	answer.By = callerOf(ctx).name.ID // who says it is who the certificate says
+	answer.By = said(ctx, answer.By)
 	answer.Until = time.Time{}
 	if answer.Say == incident.SayApprove {
 		life := time.Duration(r.GetForNs())
@@ -149,13 +167,13 @@ func (a *admin) Answer(ctx context.Context, r *wire.AnswerRequest) (*wire.Answer
 // SetFreeze implements wire.AdminServiceServer. It answers when the freeze is in
 // effect here; Hosts shows which agents have confirmed it.
 func (a *admin) SetFreeze(ctx context.Context, r *wire.SetFreezeRequest) (*wire.SetFreezeResponse, error) {
-	a.s.feed(incident.Input{Freeze: &guard.Freeze{By: callerOf(ctx).name.ID, Since: a.s.o.Clock.Now(), Why: r.GetWhy()}})
+	a.s.feed(incident.Input{Freeze: &guard.Freeze{By: said(ctx, r.GetBy()), Since: a.s.o.Clock.Now(), Why: r.GetWhy()}})
 	return &wire.SetFreezeResponse{}, a.s.tellFreeze(ctx)
 }
 
 // Thaw implements wire.AdminServiceServer.
-func (a *admin) Thaw(ctx context.Context, _ *wire.ThawRequest) (*wire.ThawResponse, error) {
-	a.s.feed(incident.Input{Thaw: true})
+func (a *admin) Thaw(ctx context.Context, r *wire.ThawRequest) (*wire.ThawResponse, error) {
+	a.s.feed(incident.Input{Thaw: true, ThawBy: said(ctx, r.GetBy())})
 	return &wire.ThawResponse{}, a.s.tellFreeze(ctx)
 }
 

@@ -185,7 +185,7 @@ func TestAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := f.brain.answer[0]
-	if got.By != "ann" || got.Plan != "h" || time.Until(got.Until) > time.Minute || time.Until(got.Until) < time.Minute/2 {
+	if got.By != "ann (somebody else)" || got.Plan != "h" || time.Until(got.Until) > time.Minute || time.Until(got.Until) < time.Minute/2 {
 		t.Errorf("it came as %+v", got)
 	}
 	if err := send(incident.Answer{Incident: "none", Say: incident.SayRefuse}, 0); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "none of this name") {

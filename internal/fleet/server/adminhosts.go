@@ -37,6 +37,7 @@ func (a *admin) Hosts(context.Context, *wire.HostsRequest) (*wire.HostsResponse,
 			w.Incarnation, w.BootId, w.Version, w.Address = h.last.incarnation, h.last.bootID, h.last.version, h.last.address
 			w.Frozen, w.FrozenWhy = h.session != nil && (h.frozen.fleet || h.frozen.local), h.frozen.why
 			if h.session != nil {
+				w.LogRefused = h.refuses
 				w.RoundTripNs = int64(h.session.clocks.RoundTrip())
 			}
 			h.mu.Unlock()

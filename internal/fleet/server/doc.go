@@ -20,5 +20,8 @@
 //   - That an agent is connected or not is itself an observation (fettle.agent),
 //     and is judged like any other. What a lost agent had judged becomes unknown,
 //     never clear.
+//   - Agents are shown where the log ends, signed, when a session begins, with every
+//     dispatch and when it has moved; one that keeps a head is told what stands at
+//     that place now, so that a restored or rewritten log shows (S13).
 //   - No message, however large, wrong or hostile, ends the server.
 package server

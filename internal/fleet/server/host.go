@@ -25,6 +25,7 @@ type host struct {
 	lost    time.Time // when the last session ended; zero while there is one
 	unsaid  bool      // the conditions of the lost agent were made unknown
 	frozen  freezeState
+	refuses string // why the agent takes no steps of this server; "": it does
 	seen    map[look]*seen
 	judged  map[fettle.ConditionKey]judged
 }
@@ -111,7 +112,7 @@ func (h *host) attach(x *session) {
 	h.round++
 	x.began = h.s.o.Clock.Now()
 	h.session, h.lost, h.unsaid = x, time.Time{}, false
-	h.last, h.label, h.frozen = x.about, x.label, freezeState{}
+	h.last, h.label, h.frozen, h.refuses = x.about, x.label, freezeState{}, ""
 	h.heard = h.s.o.Clock.Now()
 	h.s.feed(incident.Input{Observations: []fettle.Observation{h.agent()}})
 }

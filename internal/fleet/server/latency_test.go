@@ -8,7 +8,9 @@ import (
 
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/server"
+	"fettle/internal/fleet/store"
 	"fettle/internal/judge/incident"
+	"fettle/internal/loop"
 )
 
 // reflex answers every raised condition with a dispatch, at once: what is left
@@ -36,9 +38,18 @@ func (r *reflex) Feed(in incident.Input) {
 // BenchmarkToldToApply measures our own part of the way from a fact told on a
 // machine to the action called there: agent, judge of the host, mutual TLS, server,
 // and back through the executor with its intent synced to disk. The loop's decision
-// is not in it.
+// is not in it, but what it writes to its log is: each step is sent with a head of
+// the log that was signed for it, and kept with the step's intent (S13).
 func BenchmarkToldToApply(b *testing.B) {
-	f := newFleet(b)
+	var history *store.Memory
+	f := newFleet(b, func(o *server.Options) {
+		history = store.NewMemory(o.CA.Fleet())
+		o.History = history
+	})
+	state, err := history.Load(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
 	box := f.box("one")
 	box.seen(0, "the first look", true)
 	f.stop()
@@ -56,6 +67,9 @@ func BenchmarkToldToApply(b *testing.B) {
 		box.toy.setUp(false)
 		at := <-r.raised
 		done := make(chan error, 1)
+		if err := history.Commit(b.Context(), loop.Txn{Token: state.Token, Log: []loop.Entry{{At: at, Kind: "step", Text: d.Key}}}); err != nil {
+			b.Fatal(err)
+		}
 		go func() {
 			_, err := s.Do(context.Background(), d)
 			done <- err

@@ -35,7 +35,8 @@ type Brain interface {
 
 var _ Brain = (*loop.Loop)(nil)
 
-// History is the log of decisions.
+// History is the log of decisions. Agents are shown signed heads of one that is also
+// chained, as those of package store are.
 type History interface {
 	Log(ctx context.Context, from int64, each func(loop.Entry) error) error
 }
@@ -65,6 +66,7 @@ type Server struct {
 	self     fettle.Subject
 	hostCode map[fettle.Code]bool // conditions that agents judge
 	watchers watchers
+	heads    heads
 
 	brain    atomic.Pointer[Brain] // nil while Run does not run
 	sessions sync.WaitGroup        // what reads and writes them

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/guard"
 	"fettle/internal/judge/incident"
+	"fettle/internal/loop"
 )
 
 const (
@@ -25,6 +27,8 @@ const (
 	silence = 4
 	// maxQueue is how many messages may wait for an agent that does not read.
 	maxQueue = 4096
+	// maxWhy is how much of an agent's reason is kept, in bytes.
+	maxWhy = 1000
 	// maxComplaints is how many defects of one session are told to the log.
 	maxComplaints = 10
 )
@@ -46,6 +50,8 @@ type session struct {
 
 	began   time.Time // guarded by the host's mu, as settled is
 	settled bool      // the agent has told everything
+
+	shown loop.Tip // the head that the agent was shown last; write's own, once that runs
 
 	done   <-chan struct{} // closed when it ends
 	cancel context.CancelCauseFunc
@@ -107,8 +113,12 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 	}
 	x.heard = first.at
 	x.clocks.Heard(first.at, first.message.GetNowNs())
+	head, err := s.met(ctx, x, h.GetLog())
+	if err != nil {
+		return err
+	}
 	x.push(&wire.SessionResponse{What: &wire.SessionResponse_Welcome{Welcome: &wire.Welcome{
-		Schema: wire.Schema, Fleet: who.name.Fleet, IntervalNs: int64(s.o.Interval), Freeze: freeze}}})
+		Schema: wire.Schema, Fleet: who.name.Fleet, IntervalNs: int64(s.o.Interval), Freeze: freeze, Log: head}}})
 	welcomed := s.o.Clock.Now()
 	host.attach(x)
 	defer host.detach(x)
@@ -231,6 +241,14 @@ func (x *session) take(a answer) error {
 		x.host.mu.Lock()
 		x.host.frozen = freezeState{fleet: w.FreezeState.GetFleet(), local: w.FreezeState.GetLocal(), why: w.FreezeState.GetWhy()}
 		x.host.mu.Unlock()
+	case *wire.SessionRequest_LogState:
+		why := w.LogState.GetRefused()
+		x.host.mu.Lock()
+		x.host.refuses = strings.ToValidUTF8(why[:min(len(why), maxWhy)], "")
+		x.host.mu.Unlock()
+		if why != "" {
+			x.host.s.o.Log.Error("an agent takes no steps of this server", "host", x.host.subject, "label", x.label, "why", why)
+		}
 	case *wire.SessionRequest_Probes:
 		x.host.mu.Lock()
 		for _, name := range w.Probes.GetNames() {
@@ -278,6 +296,7 @@ func (x *session) write(stream wire.AgentService_SessionServer) {
 		x.out = nil
 		x.mu.Unlock()
 		for _, m := range out {
+			x.withHead(m)
 			if err := stream.Send(m); err != nil {
 				x.cancel(fmt.Errorf("send: %w", err))
 				return

@@ -75,6 +75,18 @@ func (b *Broken) Error() string {
 	return fmt.Sprintf("the log of decisions is broken at entry %d: %s (keep the store as evidence; somebody changed it, or its disk is failing; what stands before this entry is whole)", b.Seq, b.Why)
 }
 
+// hashOf reads the hash of the entry of this number.
+func hashOf(seq int64, kept []byte) (string, error) {
+	e, _, err := unseal(kept)
+	if err == nil && (e.Seq != seq || e.Hash == "") {
+		err = fmt.Errorf("entry %d with hash %q stands in its place", e.Seq, e.Hash)
+	}
+	if err != nil {
+		return "", &Broken{Seq: seq, Why: err.Error()}
+	}
+	return e.Hash, nil
+}
+
 // checker verifies a chain entry by entry.
 type checker struct{ head loop.Head }
 

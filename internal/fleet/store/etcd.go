@@ -55,6 +55,7 @@ type Etcd struct {
 	head    loop.Head
 	headRev int64 // etcd's revision at which head was written
 	unsure  bool  // a Commit got no answer: head may have moved
+	tip     tip
 }
 
 // OpenEtcd starts the embedded etcd and connects to it. It blocks until that is
@@ -94,6 +95,7 @@ func (e *Etcd) Load(ctx context.Context) (loop.State, error) {
 		return loop.State{}, fmt.Errorf("load from etcd: %w", explain(err))
 	}
 	e.token, e.head, e.unsure = state.Token, state.Head, false
+	e.tip.set(state.Token.Epoch, state.Head)
 	return state, nil
 }
 
@@ -199,6 +201,25 @@ func (e *Etcd) Head(ctx context.Context) (loop.Head, error) {
 		return loop.Head{}, fmt.Errorf("the log's head: %w", err)
 	}
 	return head, nil
+}
+
+// Tip returns where the log ends now. It never waits for the disk.
+func (e *Etcd) Tip(context.Context) (loop.Tip, error) { return e.tip.get() }
+
+// HashAt returns the hash of an entry, "" where there is none of this number. An
+// entry that cannot be read is a *Broken.
+func (e *Etcd) HashAt(ctx context.Context, seq int64) (string, error) {
+	if seq < 1 {
+		return "", nil
+	}
+	got, err := e.get(ctx, logKey(seq))
+	if err != nil {
+		return "", fmt.Errorf("log entry %d: %w", seq, explain(err))
+	}
+	if len(got.Kvs) == 0 {
+		return "", nil
+	}
+	return hashOf(seq, got.Kvs[0].Value)
 }
 
 // Check implements loop.Store.

@@ -67,6 +67,7 @@ func (e *Etcd) try(ctx context.Context, t loop.Txn) (bool, error) {
 		if len(c.log) > 0 {
 			e.headRev = resp.Header.Revision
 		}
+		e.tip.set(e.token.Epoch, c.head)
 		return true, nil
 	}
 	leader := resp.Responses[0].GetResponseRange()

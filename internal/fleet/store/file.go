@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -34,6 +35,7 @@ type File struct {
 	mu       sync.Mutex
 	held     held
 	revision uint64 // under which this process writes; 0 before Load
+	tip      tip
 }
 
 // keyed is a settled intent, or a value with its name.
@@ -130,6 +132,7 @@ func (f *File) Load(ctx context.Context) (loop.State, error) {
 	}
 	f.revision = uint64(seq) + 1
 	s.Token = f.token()
+	f.tip.set(s.Token.Epoch, s.Head)
 	return s, nil
 }
 
@@ -153,6 +156,7 @@ func (f *File) Commit(ctx context.Context, t loop.Txn) error {
 		}
 	}
 	f.held.apply(c)
+	f.tip.set(t.Token.Epoch, c.head)
 	return nil
 }
 
@@ -195,6 +199,25 @@ func (f *File) Log(ctx context.Context, from int64, each func(loop.Entry) error)
 		}
 		return each(e)
 	})
+}
+
+// Tip returns where the log ends now. It never waits for the disk.
+func (f *File) Tip(context.Context) (loop.Tip, error) { return f.tip.get() }
+
+// HashAt returns the hash of an entry, "" where there is none of this number. It
+// reads the log from its beginning.
+func (f *File) HashAt(ctx context.Context, seq int64) (string, error) {
+	hash, found := "", errors.New("found")
+	err := f.Log(ctx, seq, func(e loop.Entry) error {
+		if e.Seq == seq {
+			hash = e.Hash
+		}
+		return found
+	})
+	if errors.Is(err, found) {
+		err = nil
+	}
+	return hash, err
 }
 
 // Check implements loop.Store. The journal itself checks its own frames and tree

@@ -91,6 +91,23 @@ func (m *Memory) Head(context.Context) (loop.Head, error) {
 	return m.held.head, nil
 }
 
+// Tip returns where the log ends now.
+func (m *Memory) Tip(context.Context) (loop.Tip, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return loop.Tip{Epoch: m.token().Epoch, Head: m.held.head}, nil
+}
+
+// HashAt returns the hash of an entry, "" where there is none of this number.
+func (m *Memory) HashAt(_ context.Context, seq int64) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if seq < 1 || seq > int64(len(m.log)) {
+		return "", nil
+	}
+	return hashOf(seq, m.log[seq-1])
+}
+
 // Check implements loop.Store.
 func (m *Memory) Check(context.Context) (int64, error) {
 	m.mu.Lock()

@@ -269,6 +269,7 @@ type SessionRequest struct {
 	//	*SessionRequest_Pong
 	//	*SessionRequest_FreezeState
 	//	*SessionRequest_Probes
+	//	*SessionRequest_LogState
 	What          isSessionRequest_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -408,6 +409,15 @@ func (x *SessionRequest) GetProbes() *Probes {
 	return nil
 }
 
+func (x *SessionRequest) GetLogState() *LogState {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_LogState); ok {
+			return x.LogState
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_What interface {
 	isSessionRequest_What()
 }
@@ -452,6 +462,10 @@ type SessionRequest_Probes struct {
 	Probes *Probes `protobuf:"bytes,11,opt,name=probes,proto3,oneof"`
 }
 
+type SessionRequest_LogState struct {
+	LogState *LogState `protobuf:"bytes,12,opt,name=log_state,json=logState,proto3,oneof"`
+}
+
 func (*SessionRequest_Hello) isSessionRequest_What() {}
 
 func (*SessionRequest_Report) isSessionRequest_What() {}
@@ -471,6 +485,8 @@ func (*SessionRequest_Pong) isSessionRequest_What() {}
 func (*SessionRequest_FreezeState) isSessionRequest_What() {}
 
 func (*SessionRequest_Probes) isSessionRequest_What() {}
+
+func (*SessionRequest_LogState) isSessionRequest_What() {}
 
 // SessionResponse is from the server.
 type SessionResponse struct {
@@ -646,6 +662,7 @@ type Hello struct {
 	Actions       []*ActionVersion       `protobuf:"bytes,6,rep,name=actions,proto3" json:"actions,omitempty"`
 	Kinds         []string               `protobuf:"bytes,7,rep,name=kinds,proto3" json:"kinds,omitempty"`     // of subjects that it can look at
 	Version       string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"` // of the program
+	Log           *LogHead               `protobuf:"bytes,9,opt,name=log,proto3" json:"log,omitempty"`         // the last that this agent keeps; absent: none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -736,6 +753,174 @@ func (x *Hello) GetVersion() string {
 	return ""
 }
 
+func (x *Hello) GetLog() *LogHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
+// LogHead is where the server's log of decisions ended.
+type LogHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Epoch         uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Entries       int64                  `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"`
+	Hash          string                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"` // of the last entry
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogHead) Reset() {
+	*x = LogHead{}
+	mi := &file_wire_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogHead) ProtoMessage() {}
+
+func (x *LogHead) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
+func (*LogHead) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *LogHead) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *LogHead) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *LogHead) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+// SignedHead is a head with the signature of a server of the fleet, and, where the
+// agent keeps one, with what stands at that place in the log now (fleet/loghead).
+// Absent: the server is of a version that shows none.
+type SignedHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          []byte                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`               // golang.org/x/mod/sumdb/note
+	Certificate   []byte                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER, of the key that signed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedHead) Reset() {
+	*x = SignedHead{}
+	mi := &file_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedHead) ProtoMessage() {}
+
+func (x *SignedHead) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedHead.ProtoReflect.Descriptor instead.
+func (*SignedHead) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SignedHead) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *SignedHead) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+// LogState says whether the agent follows the server's log.
+type LogState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refused       string                 `protobuf:"bytes,1,opt,name=refused,proto3" json:"refused,omitempty"` // why it takes no steps of this server; "": it follows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogState) Reset() {
+	*x = LogState{}
+	mi := &file_wire_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogState) ProtoMessage() {}
+
+func (x *LogState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogState.ProtoReflect.Descriptor instead.
+func (*LogState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *LogState) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
 // Probes are what the agent can look by at present; it opens adapters as it finds
 // what they are for.
 type Probes struct {
@@ -747,7 +932,7 @@ type Probes struct {
 
 func (x *Probes) Reset() {
 	*x = Probes{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +944,7 @@ func (x *Probes) String() string {
 func (*Probes) ProtoMessage() {}
 
 func (x *Probes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +957,7 @@ func (x *Probes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probes.ProtoReflect.Descriptor instead.
 func (*Probes) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Probes) GetNames() []string {
@@ -792,7 +977,7 @@ type ActionVersion struct {
 
 func (x *ActionVersion) Reset() {
 	*x = ActionVersion{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +989,7 @@ func (x *ActionVersion) String() string {
 func (*ActionVersion) ProtoMessage() {}
 
 func (x *ActionVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +1002,7 @@ func (x *ActionVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionVersion.ProtoReflect.Descriptor instead.
 func (*ActionVersion) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ActionVersion) GetName() string {
@@ -840,13 +1025,14 @@ type Welcome struct {
 	Fleet         string                 `protobuf:"bytes,2,opt,name=fleet,proto3" json:"fleet,omitempty"`
 	IntervalNs    int64                  `protobuf:"varint,3,opt,name=interval_ns,json=intervalNs,proto3" json:"interval_ns,omitempty"` // between two digests, and between two pings
 	Freeze        *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
+	Log           *SignedHead            `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1044,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1057,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Welcome) GetSchema() int32 {
@@ -902,6 +1088,13 @@ func (x *Welcome) GetFreeze() *Freeze {
 	return nil
 }
 
+func (x *Welcome) GetLog() *SignedHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
 // Report is what is new or changed, in a new session all that there is: what was
 // observed, and what the agent judged of it. Conditions follow from observations
 // in the same report or an earlier one.
@@ -915,7 +1108,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1120,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1133,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Report) GetObservations() []*Observation {
@@ -967,7 +1160,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1172,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1185,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Observation) GetJson() []byte {
@@ -1019,7 +1212,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1224,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1237,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Digest) GetSeen() []*Seen {
@@ -1066,7 +1259,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1271,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1284,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Seen) GetSubject() string {
@@ -1132,7 +1325,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1337,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,20 +1350,21 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 type Dispatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // names the answer
 	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"` // fettle.Dispatch, its Deadline on the agent's clock
+	Log           *SignedHead            `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`   // has the intent of this dispatch
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Dispatch) Reset() {
 	*x = Dispatch{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1376,7 @@ func (x *Dispatch) String() string {
 func (*Dispatch) ProtoMessage() {}
 
 func (x *Dispatch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1389,7 @@ func (x *Dispatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatch.ProtoReflect.Descriptor instead.
 func (*Dispatch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Dispatch) GetId() uint64 {
@@ -1212,6 +1406,13 @@ func (x *Dispatch) GetJson() []byte {
 	return nil
 }
 
+func (x *Dispatch) GetLog() *SignedHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
 type Recover struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1222,7 +1423,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1435,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1448,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Recover) GetId() uint64 {
@@ -1275,7 +1476,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1488,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1501,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Outcome) GetId() uint64 {
@@ -1328,7 +1529,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1541,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1554,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Look) GetId() uint64 {
@@ -1388,7 +1589,7 @@ type LookAnswer struct {
 
 func (x *LookAnswer) Reset() {
 	*x = LookAnswer{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1400,7 +1601,7 @@ func (x *LookAnswer) String() string {
 func (*LookAnswer) ProtoMessage() {}
 
 func (x *LookAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1413,7 +1614,7 @@ func (x *LookAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookAnswer.ProtoReflect.Descriptor instead.
 func (*LookAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LookAnswer) GetId() uint64 {
@@ -1448,7 +1649,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1661,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1674,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Preview) GetId() uint64 {
@@ -1510,7 +1711,7 @@ type PreviewAnswer struct {
 
 func (x *PreviewAnswer) Reset() {
 	*x = PreviewAnswer{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1723,7 @@ func (x *PreviewAnswer) String() string {
 func (*PreviewAnswer) ProtoMessage() {}
 
 func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1736,7 @@ func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewAnswer.ProtoReflect.Descriptor instead.
 func (*PreviewAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PreviewAnswer) GetId() uint64 {
@@ -1583,7 +1784,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1796,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1809,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Freeze) GetJson() []byte {
@@ -1630,7 +1831,7 @@ type FreezeState struct {
 
 func (x *FreezeState) Reset() {
 	*x = FreezeState{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1843,7 @@ func (x *FreezeState) String() string {
 func (*FreezeState) ProtoMessage() {}
 
 func (x *FreezeState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1856,7 @@ func (x *FreezeState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeState.ProtoReflect.Descriptor instead.
 func (*FreezeState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FreezeState) GetFleet() bool {
@@ -1682,13 +1883,14 @@ func (x *FreezeState) GetWhy() string {
 type Ping struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Log           *SignedHead            `protobuf:"bytes,2,opt,name=log,proto3" json:"log,omitempty"` // where it has changed since the last that was sent
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1902,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1915,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Ping) GetId() uint64 {
@@ -1721,6 +1923,13 @@ func (x *Ping) GetId() uint64 {
 		return x.Id
 	}
 	return 0
+}
+
+func (x *Ping) GetLog() *SignedHead {
+	if x != nil {
+		return x.Log
+	}
+	return nil
 }
 
 type Pong struct {
@@ -1732,7 +1941,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +1953,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +1966,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Pong) GetId() uint64 {
@@ -1775,7 +1984,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1996,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +2009,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 type StatusResponse struct {
@@ -1822,7 +2031,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1834,7 +2043,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1847,7 +2056,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StatusResponse) GetSchema() int32 {
@@ -1936,7 +2145,7 @@ type IncidentsRequest struct {
 
 func (x *IncidentsRequest) Reset() {
 	*x = IncidentsRequest{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2157,7 @@ func (x *IncidentsRequest) String() string {
 func (*IncidentsRequest) ProtoMessage() {}
 
 func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2170,7 @@ func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsRequest.ProtoReflect.Descriptor instead.
 func (*IncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *IncidentsRequest) GetEnded() bool {
@@ -1980,7 +2189,7 @@ type IncidentsResponse struct {
 
 func (x *IncidentsResponse) Reset() {
 	*x = IncidentsResponse{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2201,7 @@ func (x *IncidentsResponse) String() string {
 func (*IncidentsResponse) ProtoMessage() {}
 
 func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2214,7 @@ func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsResponse.ProtoReflect.Descriptor instead.
 func (*IncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *IncidentsResponse) GetJson() []byte {
@@ -2024,7 +2233,7 @@ type IncidentRequest struct {
 
 func (x *IncidentRequest) Reset() {
 	*x = IncidentRequest{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2245,7 @@ func (x *IncidentRequest) String() string {
 func (*IncidentRequest) ProtoMessage() {}
 
 func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2258,7 @@ func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentRequest.ProtoReflect.Descriptor instead.
 func (*IncidentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *IncidentRequest) GetId() string {
@@ -2068,7 +2277,7 @@ type IncidentResponse struct {
 
 func (x *IncidentResponse) Reset() {
 	*x = IncidentResponse{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2289,7 @@ func (x *IncidentResponse) String() string {
 func (*IncidentResponse) ProtoMessage() {}
 
 func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2302,7 @@ func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentResponse.ProtoReflect.Descriptor instead.
 func (*IncidentResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *IncidentResponse) GetJson() []byte {
@@ -2105,7 +2314,7 @@ func (x *IncidentResponse) GetJson() []byte {
 
 type AnswerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`                 // incident.Answer; By is set by the server, from the certificate
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`                 // incident.Answer; the certificate's name is put before By by the server
 	ForNs         int64                  `protobuf:"varint,2,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"` // how long an approval holds; the server's clock counts
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2113,7 +2322,7 @@ type AnswerRequest struct {
 
 func (x *AnswerRequest) Reset() {
 	*x = AnswerRequest{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2125,7 +2334,7 @@ func (x *AnswerRequest) String() string {
 func (*AnswerRequest) ProtoMessage() {}
 
 func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2138,7 +2347,7 @@ func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AnswerRequest) GetJson() []byte {
@@ -2163,7 +2372,7 @@ type AnswerResponse struct {
 
 func (x *AnswerResponse) Reset() {
 	*x = AnswerResponse{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2384,7 @@ func (x *AnswerResponse) String() string {
 func (*AnswerResponse) ProtoMessage() {}
 
 func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,19 +2397,20 @@ func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
 func (*AnswerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 type SetFreezeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Why           string                 `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"` // who says so; the certificate's name stands before it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetFreezeRequest) Reset() {
 	*x = SetFreezeRequest{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2422,7 @@ func (x *SetFreezeRequest) String() string {
 func (*SetFreezeRequest) ProtoMessage() {}
 
 func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,12 +2435,19 @@ func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeRequest.ProtoReflect.Descriptor instead.
 func (*SetFreezeRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SetFreezeRequest) GetWhy() string {
 	if x != nil {
 		return x.Why
+	}
+	return ""
+}
+
+func (x *SetFreezeRequest) GetBy() string {
+	if x != nil {
+		return x.By
 	}
 	return ""
 }
@@ -2243,7 +2460,7 @@ type SetFreezeResponse struct {
 
 func (x *SetFreezeResponse) Reset() {
 	*x = SetFreezeResponse{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2472,7 @@ func (x *SetFreezeResponse) String() string {
 func (*SetFreezeResponse) ProtoMessage() {}
 
 func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,18 +2485,19 @@ func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeResponse.ProtoReflect.Descriptor instead.
 func (*SetFreezeResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 type ThawRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	By            string                 `protobuf:"bytes,1,opt,name=by,proto3" json:"by,omitempty"` // as of SetFreezeRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2509,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2522,14 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ThawRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 type ThawResponse struct {
@@ -2315,7 +2540,7 @@ type ThawResponse struct {
 
 func (x *ThawResponse) Reset() {
 	*x = ThawResponse{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2552,7 @@ func (x *ThawResponse) String() string {
 func (*ThawResponse) ProtoMessage() {}
 
 func (x *ThawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2565,7 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 type HostsRequest struct {
@@ -2351,7 +2576,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2363,7 +2588,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2376,7 +2601,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 type HostsResponse struct {
@@ -2388,7 +2613,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2625,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2638,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2437,13 +2662,14 @@ type Host struct {
 	Frozen        bool                   `protobuf:"varint,10,opt,name=frozen,proto3" json:"frozen,omitempty"` // has confirmed the fleet's freeze, or is frozen by itself
 	FrozenWhy     string                 `protobuf:"bytes,11,opt,name=frozen_why,json=frozenWhy,proto3" json:"frozen_why,omitempty"`
 	JoinedUnix    int64                  `protobuf:"varint,12,opt,name=joined_unix,json=joinedUnix,proto3" json:"joined_unix,omitempty"` // seconds
+	LogRefused    string                 `protobuf:"bytes,13,opt,name=log_refused,json=logRefused,proto3" json:"log_refused,omitempty"`  // why it takes no steps of this server; "": it follows its log
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2681,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2694,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Host) GetId() string {
@@ -2555,6 +2781,13 @@ func (x *Host) GetJoinedUnix() int64 {
 	return 0
 }
 
+func (x *Host) GetLogRefused() string {
+	if x != nil {
+		return x.LogRefused
+	}
+	return ""
+}
+
 type ForgetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2564,7 +2797,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2809,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2822,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ForgetRequest) GetId() string {
@@ -2607,7 +2840,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2852,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2865,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 type JoinTokenRequest struct {
@@ -2645,7 +2878,7 @@ type JoinTokenRequest struct {
 
 func (x *JoinTokenRequest) Reset() {
 	*x = JoinTokenRequest{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2890,7 @@ func (x *JoinTokenRequest) String() string {
 func (*JoinTokenRequest) ProtoMessage() {}
 
 func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2903,7 @@ func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *JoinTokenRequest) GetAddress() string {
@@ -2696,7 +2929,7 @@ type JoinTokenResponse struct {
 
 func (x *JoinTokenResponse) Reset() {
 	*x = JoinTokenResponse{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2941,7 @@ func (x *JoinTokenResponse) String() string {
 func (*JoinTokenResponse) ProtoMessage() {}
 
 func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2954,7 @@ func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*JoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *JoinTokenResponse) GetToken() string {
@@ -2739,7 +2972,7 @@ type GroupsRequest struct {
 
 func (x *GroupsRequest) Reset() {
 	*x = GroupsRequest{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2751,7 +2984,7 @@ func (x *GroupsRequest) String() string {
 func (*GroupsRequest) ProtoMessage() {}
 
 func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2764,7 +2997,7 @@ func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsRequest.ProtoReflect.Descriptor instead.
 func (*GroupsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 type GroupsResponse struct {
@@ -2776,7 +3009,7 @@ type GroupsResponse struct {
 
 func (x *GroupsResponse) Reset() {
 	*x = GroupsResponse{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +3021,7 @@ func (x *GroupsResponse) String() string {
 func (*GroupsResponse) ProtoMessage() {}
 
 func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +3034,7 @@ func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsResponse.ProtoReflect.Descriptor instead.
 func (*GroupsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GroupsResponse) GetJson() []byte {
@@ -2819,7 +3052,7 @@ type ConditionsRequest struct {
 
 func (x *ConditionsRequest) Reset() {
 	*x = ConditionsRequest{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +3064,7 @@ func (x *ConditionsRequest) String() string {
 func (*ConditionsRequest) ProtoMessage() {}
 
 func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +3077,7 @@ func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsRequest.ProtoReflect.Descriptor instead.
 func (*ConditionsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 type ConditionsResponse struct {
@@ -2856,7 +3089,7 @@ type ConditionsResponse struct {
 
 func (x *ConditionsResponse) Reset() {
 	*x = ConditionsResponse{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +3101,7 @@ func (x *ConditionsResponse) String() string {
 func (*ConditionsResponse) ProtoMessage() {}
 
 func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +3114,7 @@ func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsResponse.ProtoReflect.Descriptor instead.
 func (*ConditionsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConditionsResponse) GetJson() []byte {
@@ -2901,7 +3134,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3146,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3159,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *LogRequest) GetFrom() int64 {
@@ -2952,7 +3185,7 @@ type LogResponse struct {
 
 func (x *LogResponse) Reset() {
 	*x = LogResponse{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3197,7 @@ func (x *LogResponse) String() string {
 func (*LogResponse) ProtoMessage() {}
 
 func (x *LogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3210,7 @@ func (x *LogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogResponse.ProtoReflect.Descriptor instead.
 func (*LogResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *LogResponse) GetJson() []byte {
@@ -2995,7 +3228,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3240,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3253,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 type WatchResponse struct {
@@ -3034,7 +3267,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3279,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3292,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WatchResponse) GetJson() []byte {
@@ -3102,7 +3335,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\"1\n" +
 	"\rRenewResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\xd3\x04\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\x8c\x05\n" +
 	"\x0eSessionRequest\x12\x15\n" +
 	"\x06now_ns\x18\x01 \x01(\x03R\x05nowNs\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.fettle.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -3116,7 +3349,8 @@ const file_wire_proto_rawDesc = "" +
 	"\x04pong\x18\t \x01(\v2\x14.fettle.wire.v1.PongH\x00R\x04pong\x12@\n" +
 	"\ffreeze_state\x18\n" +
 	" \x01(\v2\x1b.fettle.wire.v1.FreezeStateH\x00R\vfreezeState\x120\n" +
-	"\x06probes\x18\v \x01(\v2\x16.fettle.wire.v1.ProbesH\x00R\x06probesB\x06\n" +
+	"\x06probes\x18\v \x01(\v2\x16.fettle.wire.v1.ProbesH\x00R\x06probes\x127\n" +
+	"\tlog_state\x18\f \x01(\v2\x18.fettle.wire.v1.LogStateH\x00R\blogStateB\x06\n" +
 	"\x04what\"\xfa\x02\n" +
 	"\x0fSessionResponse\x123\n" +
 	"\awelcome\x18\x01 \x01(\v2\x17.fettle.wire.v1.WelcomeH\x00R\awelcome\x126\n" +
@@ -3126,7 +3360,7 @@ const file_wire_proto_rawDesc = "" +
 	"\apreview\x18\x05 \x01(\v2\x17.fettle.wire.v1.PreviewH\x00R\apreview\x120\n" +
 	"\x06freeze\x18\x06 \x01(\v2\x16.fettle.wire.v1.FreezeH\x00R\x06freeze\x12*\n" +
 	"\x04ping\x18\a \x01(\v2\x14.fettle.wire.v1.PingH\x00R\x04pingB\x06\n" +
-	"\x04what\"\xed\x01\n" +
+	"\x04what\"\x98\x02\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12 \n" +
@@ -3135,18 +3369,30 @@ const file_wire_proto_rawDesc = "" +
 	"\x05label\x18\x05 \x01(\tR\x05label\x127\n" +
 	"\aactions\x18\x06 \x03(\v2\x1d.fettle.wire.v1.ActionVersionR\aactions\x12\x14\n" +
 	"\x05kinds\x18\a \x03(\tR\x05kinds\x12\x18\n" +
-	"\aversion\x18\b \x01(\tR\aversion\"\x1e\n" +
+	"\aversion\x18\b \x01(\tR\aversion\x12)\n" +
+	"\x03log\x18\t \x01(\v2\x17.fettle.wire.v1.LogHeadR\x03log\"M\n" +
+	"\aLogHead\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x03R\aentries\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\tR\x04hash\"B\n" +
+	"\n" +
+	"SignedHead\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\fR\x04note\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"$\n" +
+	"\bLogState\x12\x18\n" +
+	"\arefused\x18\x01 \x01(\tR\arefused\"\x1e\n" +
 	"\x06Probes\x12\x14\n" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"=\n" +
 	"\rActionVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x05R\aversion\"\x88\x01\n" +
+	"\aversion\x18\x02 \x01(\x05R\aversion\"\xb6\x01\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x1f\n" +
 	"\vinterval_ns\x18\x03 \x01(\x03R\n" +
 	"intervalNs\x12.\n" +
-	"\x06freeze\x18\x04 \x01(\v2\x16.fettle.wire.v1.FreezeR\x06freeze\"i\n" +
+	"\x06freeze\x18\x04 \x01(\v2\x16.fettle.wire.v1.FreezeR\x06freeze\x12,\n" +
+	"\x03log\x18\x05 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\"i\n" +
 	"\x06Report\x12?\n" +
 	"\fobservations\x18\x01 \x03(\v2\x1b.fettle.wire.v1.ObservationR\fobservations\x12\x1e\n" +
 	"\n" +
@@ -3162,10 +3408,11 @@ const file_wire_proto_rawDesc = "" +
 	"\x05probe\x18\x02 \x01(\tR\x05probe\x12\x15\n" +
 	"\x06age_ns\x18\x03 \x01(\x03R\x05ageNs\x12\x17\n" +
 	"\atook_ns\x18\x04 \x01(\x03R\x06tookNs\"\t\n" +
-	"\aSettled\".\n" +
+	"\aSettled\"\\\n" +
 	"\bDispatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04json\x18\x02 \x01(\fR\x04json\"-\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\x12,\n" +
+	"\x03log\x18\x03 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\"-\n" +
 	"\aRecover\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04json\x18\x02 \x01(\fR\x04json\"-\n" +
@@ -3196,9 +3443,10 @@ const file_wire_proto_rawDesc = "" +
 	"\vFreezeState\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\bR\x05fleet\x12\x14\n" +
 	"\x05local\x18\x02 \x01(\bR\x05local\x12\x10\n" +
-	"\x03why\x18\x03 \x01(\tR\x03why\"\x16\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"D\n" +
 	"\x04Ping\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\"\x16\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
+	"\x03log\x18\x02 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\"\x16\n" +
 	"\x04Pong\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\x0f\n" +
 	"\rStatusRequest\"\xd4\x02\n" +
@@ -3228,15 +3476,17 @@ const file_wire_proto_rawDesc = "" +
 	"\rAnswerRequest\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x15\n" +
 	"\x06for_ns\x18\x02 \x01(\x03R\x05forNs\"\x10\n" +
-	"\x0eAnswerResponse\"$\n" +
+	"\x0eAnswerResponse\"4\n" +
 	"\x10SetFreezeRequest\x12\x10\n" +
-	"\x03why\x18\x01 \x01(\tR\x03why\"\x13\n" +
-	"\x11SetFreezeResponse\"\r\n" +
-	"\vThawRequest\"\x0e\n" +
+	"\x03why\x18\x01 \x01(\tR\x03why\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x13\n" +
+	"\x11SetFreezeResponse\"\x1d\n" +
+	"\vThawRequest\x12\x0e\n" +
+	"\x02by\x18\x01 \x01(\tR\x02by\"\x0e\n" +
 	"\fThawResponse\"\x0e\n" +
 	"\fHostsRequest\";\n" +
 	"\rHostsResponse\x12*\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x14.fettle.wire.v1.HostR\x05hosts\"\xcc\x02\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x14.fettle.wire.v1.HostR\x05hosts\"\xed\x02\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x1c\n" +
@@ -3252,7 +3502,9 @@ const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"frozen_why\x18\v \x01(\tR\tfrozenWhy\x12\x1f\n" +
 	"\vjoined_unix\x18\f \x01(\x03R\n" +
-	"joinedUnix\"\x1f\n" +
+	"joinedUnix\x12\x1f\n" +
+	"\vlog_refused\x18\r \x01(\tR\n" +
+	"logRefused\"\x1f\n" +
 	"\rForgetRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x10\n" +
 	"\x0eForgetResponse\"E\n" +
@@ -3311,7 +3563,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_wire_proto_goTypes = []any{
 	(*JoinRequest)(nil),        // 0: fettle.wire.v1.JoinRequest
 	(*JoinResponse)(nil),       // 1: fettle.wire.v1.JoinResponse
@@ -3320,114 +3572,122 @@ var file_wire_proto_goTypes = []any{
 	(*SessionRequest)(nil),     // 4: fettle.wire.v1.SessionRequest
 	(*SessionResponse)(nil),    // 5: fettle.wire.v1.SessionResponse
 	(*Hello)(nil),              // 6: fettle.wire.v1.Hello
-	(*Probes)(nil),             // 7: fettle.wire.v1.Probes
-	(*ActionVersion)(nil),      // 8: fettle.wire.v1.ActionVersion
-	(*Welcome)(nil),            // 9: fettle.wire.v1.Welcome
-	(*Report)(nil),             // 10: fettle.wire.v1.Report
-	(*Observation)(nil),        // 11: fettle.wire.v1.Observation
-	(*Digest)(nil),             // 12: fettle.wire.v1.Digest
-	(*Seen)(nil),               // 13: fettle.wire.v1.Seen
-	(*Settled)(nil),            // 14: fettle.wire.v1.Settled
-	(*Dispatch)(nil),           // 15: fettle.wire.v1.Dispatch
-	(*Recover)(nil),            // 16: fettle.wire.v1.Recover
-	(*Outcome)(nil),            // 17: fettle.wire.v1.Outcome
-	(*Look)(nil),               // 18: fettle.wire.v1.Look
-	(*LookAnswer)(nil),         // 19: fettle.wire.v1.LookAnswer
-	(*Preview)(nil),            // 20: fettle.wire.v1.Preview
-	(*PreviewAnswer)(nil),      // 21: fettle.wire.v1.PreviewAnswer
-	(*Freeze)(nil),             // 22: fettle.wire.v1.Freeze
-	(*FreezeState)(nil),        // 23: fettle.wire.v1.FreezeState
-	(*Ping)(nil),               // 24: fettle.wire.v1.Ping
-	(*Pong)(nil),               // 25: fettle.wire.v1.Pong
-	(*StatusRequest)(nil),      // 26: fettle.wire.v1.StatusRequest
-	(*StatusResponse)(nil),     // 27: fettle.wire.v1.StatusResponse
-	(*IncidentsRequest)(nil),   // 28: fettle.wire.v1.IncidentsRequest
-	(*IncidentsResponse)(nil),  // 29: fettle.wire.v1.IncidentsResponse
-	(*IncidentRequest)(nil),    // 30: fettle.wire.v1.IncidentRequest
-	(*IncidentResponse)(nil),   // 31: fettle.wire.v1.IncidentResponse
-	(*AnswerRequest)(nil),      // 32: fettle.wire.v1.AnswerRequest
-	(*AnswerResponse)(nil),     // 33: fettle.wire.v1.AnswerResponse
-	(*SetFreezeRequest)(nil),   // 34: fettle.wire.v1.SetFreezeRequest
-	(*SetFreezeResponse)(nil),  // 35: fettle.wire.v1.SetFreezeResponse
-	(*ThawRequest)(nil),        // 36: fettle.wire.v1.ThawRequest
-	(*ThawResponse)(nil),       // 37: fettle.wire.v1.ThawResponse
-	(*HostsRequest)(nil),       // 38: fettle.wire.v1.HostsRequest
-	(*HostsResponse)(nil),      // 39: fettle.wire.v1.HostsResponse
-	(*Host)(nil),               // 40: fettle.wire.v1.Host
-	(*ForgetRequest)(nil),      // 41: fettle.wire.v1.ForgetRequest
-	(*ForgetResponse)(nil),     // 42: fettle.wire.v1.ForgetResponse
-	(*JoinTokenRequest)(nil),   // 43: fettle.wire.v1.JoinTokenRequest
-	(*JoinTokenResponse)(nil),  // 44: fettle.wire.v1.JoinTokenResponse
-	(*GroupsRequest)(nil),      // 45: fettle.wire.v1.GroupsRequest
-	(*GroupsResponse)(nil),     // 46: fettle.wire.v1.GroupsResponse
-	(*ConditionsRequest)(nil),  // 47: fettle.wire.v1.ConditionsRequest
-	(*ConditionsResponse)(nil), // 48: fettle.wire.v1.ConditionsResponse
-	(*LogRequest)(nil),         // 49: fettle.wire.v1.LogRequest
-	(*LogResponse)(nil),        // 50: fettle.wire.v1.LogResponse
-	(*WatchRequest)(nil),       // 51: fettle.wire.v1.WatchRequest
-	(*WatchResponse)(nil),      // 52: fettle.wire.v1.WatchResponse
+	(*LogHead)(nil),            // 7: fettle.wire.v1.LogHead
+	(*SignedHead)(nil),         // 8: fettle.wire.v1.SignedHead
+	(*LogState)(nil),           // 9: fettle.wire.v1.LogState
+	(*Probes)(nil),             // 10: fettle.wire.v1.Probes
+	(*ActionVersion)(nil),      // 11: fettle.wire.v1.ActionVersion
+	(*Welcome)(nil),            // 12: fettle.wire.v1.Welcome
+	(*Report)(nil),             // 13: fettle.wire.v1.Report
+	(*Observation)(nil),        // 14: fettle.wire.v1.Observation
+	(*Digest)(nil),             // 15: fettle.wire.v1.Digest
+	(*Seen)(nil),               // 16: fettle.wire.v1.Seen
+	(*Settled)(nil),            // 17: fettle.wire.v1.Settled
+	(*Dispatch)(nil),           // 18: fettle.wire.v1.Dispatch
+	(*Recover)(nil),            // 19: fettle.wire.v1.Recover
+	(*Outcome)(nil),            // 20: fettle.wire.v1.Outcome
+	(*Look)(nil),               // 21: fettle.wire.v1.Look
+	(*LookAnswer)(nil),         // 22: fettle.wire.v1.LookAnswer
+	(*Preview)(nil),            // 23: fettle.wire.v1.Preview
+	(*PreviewAnswer)(nil),      // 24: fettle.wire.v1.PreviewAnswer
+	(*Freeze)(nil),             // 25: fettle.wire.v1.Freeze
+	(*FreezeState)(nil),        // 26: fettle.wire.v1.FreezeState
+	(*Ping)(nil),               // 27: fettle.wire.v1.Ping
+	(*Pong)(nil),               // 28: fettle.wire.v1.Pong
+	(*StatusRequest)(nil),      // 29: fettle.wire.v1.StatusRequest
+	(*StatusResponse)(nil),     // 30: fettle.wire.v1.StatusResponse
+	(*IncidentsRequest)(nil),   // 31: fettle.wire.v1.IncidentsRequest
+	(*IncidentsResponse)(nil),  // 32: fettle.wire.v1.IncidentsResponse
+	(*IncidentRequest)(nil),    // 33: fettle.wire.v1.IncidentRequest
+	(*IncidentResponse)(nil),   // 34: fettle.wire.v1.IncidentResponse
+	(*AnswerRequest)(nil),      // 35: fettle.wire.v1.AnswerRequest
+	(*AnswerResponse)(nil),     // 36: fettle.wire.v1.AnswerResponse
+	(*SetFreezeRequest)(nil),   // 37: fettle.wire.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil),  // 38: fettle.wire.v1.SetFreezeResponse
+	(*ThawRequest)(nil),        // 39: fettle.wire.v1.ThawRequest
+	(*ThawResponse)(nil),       // 40: fettle.wire.v1.ThawResponse
+	(*HostsRequest)(nil),       // 41: fettle.wire.v1.HostsRequest
+	(*HostsResponse)(nil),      // 42: fettle.wire.v1.HostsResponse
+	(*Host)(nil),               // 43: fettle.wire.v1.Host
+	(*ForgetRequest)(nil),      // 44: fettle.wire.v1.ForgetRequest
+	(*ForgetResponse)(nil),     // 45: fettle.wire.v1.ForgetResponse
+	(*JoinTokenRequest)(nil),   // 46: fettle.wire.v1.JoinTokenRequest
+	(*JoinTokenResponse)(nil),  // 47: fettle.wire.v1.JoinTokenResponse
+	(*GroupsRequest)(nil),      // 48: fettle.wire.v1.GroupsRequest
+	(*GroupsResponse)(nil),     // 49: fettle.wire.v1.GroupsResponse
+	(*ConditionsRequest)(nil),  // 50: fettle.wire.v1.ConditionsRequest
+	(*ConditionsResponse)(nil), // 51: fettle.wire.v1.ConditionsResponse
+	(*LogRequest)(nil),         // 52: fettle.wire.v1.LogRequest
+	(*LogResponse)(nil),        // 53: fettle.wire.v1.LogResponse
+	(*WatchRequest)(nil),       // 54: fettle.wire.v1.WatchRequest
+	(*WatchResponse)(nil),      // 55: fettle.wire.v1.WatchResponse
 }
 var file_wire_proto_depIdxs = []int32{
 	6,  // 0: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
-	10, // 1: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
-	12, // 2: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
-	14, // 3: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
-	17, // 4: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
-	19, // 5: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
-	21, // 6: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
-	25, // 7: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
-	23, // 8: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
-	7,  // 9: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
-	9,  // 10: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
-	15, // 11: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
-	16, // 12: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
-	18, // 13: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
-	20, // 14: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
-	22, // 15: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
-	24, // 16: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
-	8,  // 17: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
-	22, // 18: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
-	11, // 19: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
-	13, // 20: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
-	11, // 21: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
-	40, // 22: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
-	0,  // 23: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
-	2,  // 24: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
-	4,  // 25: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
-	26, // 26: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
-	28, // 27: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
-	30, // 28: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
-	32, // 29: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
-	34, // 30: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
-	36, // 31: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
-	38, // 32: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
-	41, // 33: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
-	43, // 34: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
-	45, // 35: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
-	47, // 36: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
-	49, // 37: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
-	51, // 38: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
-	1,  // 39: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
-	3,  // 40: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
-	5,  // 41: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
-	27, // 42: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
-	29, // 43: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
-	31, // 44: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
-	33, // 45: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
-	35, // 46: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
-	37, // 47: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
-	39, // 48: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
-	42, // 49: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
-	44, // 50: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
-	46, // 51: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
-	48, // 52: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
-	50, // 53: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
-	52, // 54: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
-	39, // [39:55] is the sub-list for method output_type
-	23, // [23:39] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	13, // 1: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
+	15, // 2: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
+	17, // 3: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
+	20, // 4: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
+	22, // 5: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
+	24, // 6: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
+	28, // 7: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
+	26, // 8: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
+	10, // 9: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
+	9,  // 10: fettle.wire.v1.SessionRequest.log_state:type_name -> fettle.wire.v1.LogState
+	12, // 11: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
+	18, // 12: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
+	19, // 13: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
+	21, // 14: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
+	23, // 15: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
+	25, // 16: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
+	27, // 17: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
+	11, // 18: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
+	7,  // 19: fettle.wire.v1.Hello.log:type_name -> fettle.wire.v1.LogHead
+	25, // 20: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
+	8,  // 21: fettle.wire.v1.Welcome.log:type_name -> fettle.wire.v1.SignedHead
+	14, // 22: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
+	16, // 23: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
+	8,  // 24: fettle.wire.v1.Dispatch.log:type_name -> fettle.wire.v1.SignedHead
+	14, // 25: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
+	8,  // 26: fettle.wire.v1.Ping.log:type_name -> fettle.wire.v1.SignedHead
+	43, // 27: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
+	0,  // 28: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
+	2,  // 29: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
+	4,  // 30: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
+	29, // 31: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
+	31, // 32: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
+	33, // 33: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
+	35, // 34: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
+	37, // 35: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
+	39, // 36: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
+	41, // 37: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
+	44, // 38: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
+	46, // 39: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
+	48, // 40: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
+	50, // 41: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
+	52, // 42: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
+	54, // 43: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
+	1,  // 44: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
+	3,  // 45: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
+	5,  // 46: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
+	30, // 47: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
+	32, // 48: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
+	34, // 49: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
+	36, // 50: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
+	38, // 51: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
+	40, // 52: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
+	42, // 53: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
+	45, // 54: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
+	47, // 55: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
+	49, // 56: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
+	51, // 57: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
+	53, // 58: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
+	55, // 59: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
+	44, // [44:60] is the sub-list for method output_type
+	28, // [28:44] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3446,6 +3706,7 @@ func file_wire_proto_init() {
 		(*SessionRequest_Pong)(nil),
 		(*SessionRequest_FreezeState)(nil),
 		(*SessionRequest_Probes)(nil),
+		(*SessionRequest_LogState)(nil),
 	}
 	file_wire_proto_msgTypes[5].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
@@ -3462,7 +3723,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

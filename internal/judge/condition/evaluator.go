@@ -18,7 +18,8 @@ type Evaluator struct {
 	specs   map[fettle.Kind][]*spec // sorted by code
 	readers readers
 	records map[fettle.ConditionKey]*record
-	edges   map[fettle.Subject][]fettle.Edge // of the observations of a subject, as they were when it was last touched
+	resumed map[fettle.ConditionKey]time.Time // Since of what was raised before this evaluator began, until it is judged
+	edges   map[fettle.Subject][]fettle.Edge  // of the observations of a subject, as they were when it was last touched
 	agenda  agenda
 }
 
@@ -36,6 +37,7 @@ func New(catalogues []fettle.Catalogue, env *expr.Env, scopes ...fettle.Scope) (
 	e := &Evaluator{
 		specs:   map[fettle.Kind][]*spec{},
 		records: map[fettle.ConditionKey]*record{},
+		resumed: map[fettle.ConditionKey]time.Time{},
 		edges:   map[fettle.Subject][]fettle.Edge{},
 	}
 	probes := map[string]*fettle.ProbeSpec{}
@@ -146,6 +148,8 @@ func (e *Evaluator) one(around *surroundings, todo job, key fettle.ConditionKey,
 	if r == nil {
 		past, restored := w.Condition(key)
 		r = newRecord(sp, key, past, restored, now)
+		r.resumed = e.resumed[key]
+		delete(e.resumed, key)
 		e.records[key] = r
 	}
 	before := r.cond
@@ -171,6 +175,7 @@ func (e *Evaluator) gone(w *world.World, todo job, key fettle.ConditionKey, r *r
 	after := r.end(now)
 	e.agenda.set(r, time.Time{})
 	delete(e.records, key)
+	delete(e.resumed, key)
 	w.SetCondition(after)
 	w.DropCondition(key)
 	return Change{r.cond, after}, true

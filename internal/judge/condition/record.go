@@ -16,6 +16,7 @@ type record struct {
 	streak    fettle.Tri // what the observers say together …
 	from      time.Time  // … and since when
 	firstSeen time.Time  // in this episode, also while Delay still runs
+	resumed   time.Time  // since when it is raised if the first judgement finds it so; zero: since that
 	words     []lastWord // by observer's host, sorted
 
 	changes []time.Time // raised or cleared: the last ones, as many as make it flap
@@ -99,6 +100,10 @@ func (r *record) take(words []word, now time.Time) (next time.Time) {
 		state = fettle.Unknown
 	}
 	r.enter(state, now)
+	if state == fettle.Yes && !r.resumed.IsZero() {
+		r.cond.Since = r.resumed
+	}
+	r.resumed = time.Time{}
 	if state == fettle.No && a.says == fettle.No {
 		r.firstSeen = time.Time{}
 		if a.clear.After(r.cond.LastClear) {

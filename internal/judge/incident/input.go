@@ -19,6 +19,7 @@ type Input struct {
 	Answer       *Answer              `json:"answer,omitempty"`
 	Freeze       *guard.Freeze        `json:"freeze,omitempty"`
 	Thaw         bool                 `json:"thaw,omitempty"`
+	ThawBy       string               `json:"thaw_by,omitempty"`
 	Leader       *bool                `json:"leader,omitempty"`
 	Policy       *fettle.Policy       `json:"policy,omitempty"`
 }
@@ -75,6 +76,7 @@ type Decision struct {
 // Record is an incident with what is needed to go on with it after a crash.
 type Record struct {
 	fettle.Incident
+	restored bool     // it is from before this mind; not kept
 	poked    bool     // something that it depends on changed; not kept
 	over     bool     // its cause was seen to end, and not since to be there; not kept
 	Progress Progress `json:"progress"`

@@ -43,6 +43,7 @@ func Run(t *testing.T, make func(t *testing.T) Open) {
 		{"token grows", tokenGrows},
 		{"all or nothing", allOrNothing},
 		{"log", log},
+		{"tip", tip},
 		{"same time", sameTime},
 		{"ended context", endedContext},
 		{"long story", longStory},
