@@ -223,6 +223,19 @@ func edit(t *testing.T, file string, change Settings) {
 // hang is a member that accepts and never answers.
 func (s *suite) hang(t *testing.T) (adaptertest.Rig, []fettle.Look) {
 	t.Helper()
+	at := silent(t)
+	m := machine.Machine{
+		Identity: machine.Identity{Host: fettle.HostSubject("h1")}, Clock: wallClock{}, Files: osFiles{},
+		Services: procservices.New(wallClock{}.Now), Filesystems: oneFilesystem{}, Commands: osCommands{},
+	}
+	config := fmt.Appendf(nil, "system: sys\nname: m1\ndata_dir: %s\nclient_endpoint: http://%s\n", t.TempDir(), at)
+	return adaptertest.Rig{Adapter: New(), Machine: m, Config: config, Canary: canary},
+		[]fettle.Look{{Subject: fettle.NewSubject(KindMember, "sys", "m1"), Probe: memberProbe}}
+}
+
+// silent is the address of a peer that accepts and never answers.
+func silent(t *testing.T) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -243,13 +256,7 @@ func (s *suite) hang(t *testing.T) (adaptertest.Rig, []fettle.Look) {
 		}
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
-	m := machine.Machine{
-		Identity: machine.Identity{Host: fettle.HostSubject("h1")}, Clock: wallClock{}, Files: osFiles{},
-		Services: procservices.New(wallClock{}.Now), Filesystems: oneFilesystem{}, Commands: osCommands{},
-	}
-	config := fmt.Appendf(nil, "system: sys\nname: m1\ndata_dir: %s\nclient_endpoint: http://%s\n", t.TempDir(), l.Addr())
-	return adaptertest.Rig{Adapter: New(), Machine: m, Config: config, Canary: canary},
-		[]fettle.Look{{Subject: fettle.NewSubject(KindMember, "sys", "m1"), Probe: memberProbe}}
+	return l.Addr().String()
 }
 
 // readOnly is a machine on which nothing may be changed.

@@ -23,6 +23,7 @@ const (
 	CorruptAlarm fettle.Code = "etcd.corrupt_alarm"
 	SlowDisk     fettle.Code = "etcd.slow_disk"
 	CertExpiring fettle.Code = "etcd.cert_expiring"
+	CertExpired  fettle.Code = "etcd.cert_expired"
 	VersionSkew  fettle.Code = "etcd.version_skew"
 )
 

@@ -30,6 +30,17 @@ func breaksUnit() []fettle.EffectOn {
 	}
 }
 
+// breaksTrust are what an ended certificate does to a member, whenever it or a
+// client of it connects anew: that may be weeks later.
+func breaksTrust() []fettle.EffectOn {
+	const later = 30 * 24 * time.Hour
+	edges := []fettle.EffectOn{{Condition: MemberDown, Path: fettle.Self, Surely: fettle.Sometimes, Within: later}}
+	for _, code := range []fettle.Code{"systemd.unit_failed", "systemd.restart_loop", "systemd.unit_not_running", "systemd.unit_hung"} {
+		edges = append(edges, fettle.EffectOn{Condition: code, Path: ">uses", Surely: fettle.Sometimes, Within: later})
+	}
+	return edges
+}
+
 // whole is when a member that was replaced is one again: it runs and has a vote.
 const whole = `(self.log_state == "running" || self.log_state == "whole") && self.standing == "voter"`
 
@@ -95,13 +106,26 @@ func memberConditions() []fettle.ConditionSpec {
 				"By hand: curl ITS_CLIENT_URL/metrics | grep etcd_disk_wal_fsync_duration_seconds.",
 		},
 		{
-			Code: CertExpiring, Title: "a certificate ends in {cert_expires_s} s", Kind: KindMember, Layer: fettle.Coordination,
+			Code: CertExpiring, Title: "the certificate {cert_file} ends at {cert_not_after}", Kind: KindMember, Layer: fettle.Coordination,
 			Severity: fettle.Warning, Scope: fettle.HostScope, Probe: localProbe,
-			Raise: `self.cert_expires_s < 604800`, Clear: `self.cert_expires_s >= 604800`,
+			Raise: `self.tls && self.cert_expires_s < 604800`, Clear: `!self.tls || self.cert_expires_s >= 604800`,
 			Expiry:    10 * time.Minute,
+			CausedBy:  []fettle.EffectOn{{Condition: CertExpired, Path: fettle.Self, Surely: fettle.Always, Within: time.Minute}},
 			NotMended: "certificates are renewed by whoever issues them; etcd takes a new file without a restart",
-			Doc: "The first of its client, server and peer certificates to end does so within seven days. Connections that stand stay up after it, so the cluster looks well until a member " +
-				"restarts and cannot join. By hand: openssl x509 -enddate -noout -in FILE.",
+			Doc:       "The first of its client, server and peer certificates and authorities to end does so within seven days. By hand: openssl x509 -enddate -noout -in FILE.",
+		},
+		{
+			Code: CertExpired, Title: "the certificate {cert_file} ended at {cert_not_after}", Kind: KindMember, Layer: fettle.Coordination,
+			Severity: fettle.Critical, Scope: fettle.HostScope, Probe: localProbe,
+			Raise: `self.tls && self.cert_expired`, Clear: `!self.tls || !self.cert_expired`,
+			// As long as a member whom nobody took in needs to be seen answering again:
+			// until then that it does not is no trouble of its own.
+			ClearHold: 10 * time.Second,
+			Expiry:    10 * time.Minute,
+			Effects:   breaksTrust(),
+			NotMended: "certificates are renewed by whoever issues them; etcd takes a new file without a restart, and starting the member again does not help",
+			Doc: "One of its certificates or authorities has ended. Connections that stand stay up after it, so the cluster looks well until the member restarts: then the others refuse it, and its service " +
+				"never becomes ready. New clients are refused at once. By hand: openssl x509 -enddate -noout -in FILE.",
 		},
 	}
 }
@@ -158,7 +182,7 @@ func clusterConditions() []fettle.ConditionSpec {
 			Doc:       "etcd's own check found members that differ, and refuses reads and writes. By hand: etcdctl alarm list; etcdctl endpoint hashkv --cluster.",
 		},
 		{
-			Code: VersionSkew, Title: "members run different versions", Kind: KindCluster, Layer: fettle.Coordination,
+			Code: VersionSkew, Title: "members run different versions: {versions}", Kind: KindCluster, Layer: fettle.Coordination,
 			Severity: fettle.Notice, Scope: fettle.ClusterScope, Probe: clusterProbe,
 			Raise: `size(self.versions) > 1`, Clear: `size(self.versions) == 1`,
 			Delay: time.Minute, Expiry: time.Minute,

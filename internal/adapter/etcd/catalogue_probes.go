@@ -6,6 +6,10 @@ import (
 	"fettle/internal/fettle"
 )
 
+// needsClient is what the probes that ask members need.
+const needsClient = "the members' client ports; where they ask for a certificate one of an authority that they trust; where the cluster has users (and from 3.5 on even to be told a member's status) one in the name of a user, " +
+	"with the role root to compare hashes and to mend"
+
 func probes() []fettle.ProbeSpec {
 	return []fettle.ProbeSpec{
 		{
@@ -25,13 +29,17 @@ func probes() []fettle.ProbeSpec {
 				{Name: "data_bytes", Type: fettle.IntFact, Doc: "what its write-ahead log and database take, in bytes"},
 				{Name: "data_filesystem", Type: fettle.StringFact, Doc: "mount point of the filesystem under it"},
 				{Name: "configured_state", Type: fettle.StringFact, Doc: "INITIAL_CLUSTER_STATE in its settings: new or existing"},
-				{Name: "cert_expires_s", Type: fettle.IntFact, Doc: "seconds until the first of its certificates ends, by the wall clock, in whole minutes; negative when it has ended; left out without TLS"},
+				{Name: "tls", Type: fettle.BoolFact, Doc: "it has certificates; left out when its settings cannot be read"},
+				{Name: "cert_expires_s", Type: fettle.IntFact, Doc: "seconds until the first of its certificates, or of the authorities that it trusts, ends, by the wall clock, in whole minutes; negative when it has ended; left out without TLS"},
+				{Name: "cert_expired", Type: fettle.BoolFact, Doc: "it has ended; left out without TLS"},
+				{Name: "cert_file", Type: fettle.StringFact, Doc: "the file of that certificate; left out without TLS"},
+				{Name: "cert_not_after", Type: fettle.StringFact, Doc: "when it ends, in UTC as RFC 3339 has it; left out without TLS"},
 			},
 		},
 		{
 			Name: memberProbe, Kind: KindMember, Interval: 2 * time.Second, Timeout: 3 * time.Second,
-			Needs: "the members' client ports, and a client certificate where they ask for one",
-			Doc:   "Every member, asked at its own client port by every machine that has the adapter. That it refuses or does not answer within a second is a fact; only where it cannot be asked at all is nothing known.",
+			Needs: needsClient,
+			Doc:   "Every member, asked at its own client port by every machine that has the adapter. That it refuses or does not answer within a second is a fact; only where it cannot be asked at all is nothing known. One whose certificate has ended gives no client with a right clock an answer.",
 			Facts: []fettle.FactSpec{
 				{Name: "answers", Type: fettle.BoolFact, Doc: "it answered Status within a second"},
 				{Name: "health", Type: fettle.BoolFact, Doc: "its /health says true"},
@@ -51,7 +59,7 @@ func probes() []fettle.ProbeSpec {
 		},
 		{
 			Name: clusterProbe, Kind: KindCluster, Interval: 2 * time.Second, Timeout: 3 * time.Second, Told: true,
-			Needs: "the members' client ports, and a client certificate where they ask for one",
+			Needs: needsClient,
 			Doc:   "The cluster as this machine sees it, with its members as a quorum group: told when the own member starts or ends, else by asking all. A member serves if it answers in time, follows the leader and names no error but an alarm.",
 			Facts: []fettle.FactSpec{
 				{Name: "has_leader", Type: fettle.BoolFact, Doc: "a member that answered knows a leader"},
@@ -60,7 +68,7 @@ func probes() []fettle.ProbeSpec {
 				{Name: "voters", Type: fettle.IntFact, Doc: "members with a vote, serving or not"},
 				{Name: "serving", Type: fettle.IntFact, Doc: "voters that serve"},
 				{Name: "learners", Type: fettle.IntFact, Doc: "members without a vote"},
-				{Name: "alarms", Type: fettle.ListFact, Doc: "alarms that stand, as ALARM NAME"},
+				{Name: "alarms", Type: fettle.ListFact, Doc: "alarms that stand, as ALARM NAME; without a name where etcd does not say whose, as 3.4 for CORRUPT"},
 				{Name: "nospace", Type: fettle.BoolFact, Doc: "an alarm NOSPACE stands"},
 				{Name: "corrupt", Type: fettle.BoolFact, Doc: "an alarm CORRUPT stands"},
 				{Name: "versions", Type: fettle.ListFact, Doc: "the members' versions, each once"},
@@ -72,7 +80,7 @@ func probes() []fettle.ProbeSpec {
 		},
 		{
 			Name: hashProbe, Kind: KindMember, Interval: 30 * time.Second, Timeout: 20 * time.Second,
-			Needs: "the members' client ports, and a client certificate where they ask for one",
+			Needs: needsClient,
 			Doc: "The hash over all keys and values, of all members at one revision. Each hash reads a whole database: the leader's machine compares at every turn, the others at every tenth, and no " +
 				"machine spends more than a hundredth of its time on it. A look at one member compares all. Learners refuse it.",
 			Facts: []fettle.FactSpec{

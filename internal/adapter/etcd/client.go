@@ -45,22 +45,33 @@ type endpoint struct {
 	answered atomic.Bool // at least once
 }
 
-// deniedError is a connection that a member ended for want of a certificate.
-type deniedError struct{ err error }
+// deniedError is a connection that a member ended before it had ever answered.
+type deniedError struct {
+	err   error
+	shows bool
+}
 
 func (e *deniedError) Error() string {
+	if e.shows {
+		return e.err.Error() + " (it may not accept the client certificate that is configured)"
+	}
 	return e.err.Error() + " (it may be asking for a client certificate, and none is configured)"
 }
 func (e *deniedError) Unwrap() error { return e.err }
 
-// explain tells a member that takes only clients with a certificate from one that
-// broke off: with TLS 1.3 the client learns of it after its own handshake, as
-// whatever the broken connection happens to look like.
+// explain tells a member that does not take the client's certificate, or misses
+// it, from one that does not answer: with TLS 1.3 the client learns of it after
+// its own handshake, as whatever the broken connection happens to look like.
 func (e *endpoint) explain(err error) error {
-	if err != nil && strings.HasPrefix(e.url, "https://") && !e.shows && !e.answered.Load() && status.Code(err) == codes.Unavailable && sortError(err) == noOutcome {
-		return &deniedError{err}
+	if err == nil || !strings.HasPrefix(e.url, "https://") || e.answered.Load() || sortError(err) != noOutcome {
+		return err
 	}
-	return err
+	text := err.Error()
+	broken := status.Code(err) == codes.Unavailable || status.Code(err) == codes.DeadlineExceeded && strings.Contains(text, "latest balancer error")
+	if !broken || strings.Contains(text, "authentication handshake failed") {
+		return err
+	}
+	return &deniedError{err, e.shows}
 }
 
 // dialer makes endpoints and keeps them. Nothing is connected before the first

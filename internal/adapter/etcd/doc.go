@@ -7,8 +7,9 @@
 // belongs to another identity; a cluster without a leader, or whose majority has
 // lost its data; the space quota reached or near; members whose contents differ
 // at one revision although all of them call themselves healthy; a slow disk under
-// the write-ahead log; certificates about to expire; members of different
-// versions.
+// the write-ahead log; certificates that are about to end or have ended; members
+// of different versions. What a cluster with users, or one that asks for
+// certificates, does not tell it is unknown, with what would let it be seen.
 //
 // # What it can mend
 //
@@ -37,5 +38,6 @@
 // became is asked of the cluster itself: see fate.go for how, and for what cannot
 // be known.
 //
-// Tested with etcd 3.4.23 (Debian 12) and 3.7.3.
+// Tested with etcd 3.4.23 (Debian 12) and 3.7.3; that versions differ with 3.6.16
+// beside 3.7.3.
 package etcd

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -20,6 +21,7 @@ const (
 	fine          answer = iota
 	notSent              // refused or unreachable before anything was sent: nothing was asked
 	denied               // the member does not take us: certificate, user
+	ended                // the member shows a certificate that has ended: nobody with a right clock talks to it
 	noOutcome            // sent, and no answer: it may still take effect
 	notYet               // nothing was proposed: the cluster calls itself unhealthy, or the learner lags
 	notLeader            // only the leader does this
@@ -50,6 +52,19 @@ var known = map[string]answer{
 	rpctypes.ErrorDesc(rpctypes.ErrGRPCFutureRev):              future,
 	rpctypes.ErrorDesc(rpctypes.ErrGRPCNoSpace):                noSpace,
 	"etcdserver: rpc not supported for learner":                learnerSaysNo,
+	// A cluster with users: these come as InvalidArgument, some of them.
+	rpctypes.ErrorDesc(rpctypes.ErrGRPCUserEmpty):        denied,
+	rpctypes.ErrorDesc(rpctypes.ErrGRPCAuthFailed):       denied,
+	rpctypes.ErrorDesc(rpctypes.ErrGRPCAuthOldRevision):  denied,
+	rpctypes.ErrorDesc(rpctypes.ErrGRPCInvalidAuthToken): denied,
+	rpctypes.ErrorDesc(rpctypes.ErrGRPCPermissionDenied): denied,
+	// 3.4 sends what its maintenance calls are denied for as it is, with the code
+	// Unknown.
+	"auth: user name is empty":                                 denied,
+	"auth: permission denied":                                  denied,
+	"auth: authentication failed, invalid user ID or password": denied,
+	"auth: invalid auth token":                                 denied,
+	"auth: revision in header is old":                          denied,
 }
 
 // errNoLeader says that no leader could be found to send a call to.
@@ -80,11 +95,12 @@ func sortError(err error) answer {
 	if !ok {
 		return failed
 	}
+	if a, ok := untrusted(text); ok && slices.Contains([]codes.Code{codes.Unavailable, codes.DeadlineExceeded, codes.Canceled}, s.Code()) {
+		return a
+	}
 	switch s.Code() {
 	case codes.Unavailable:
 		switch {
-		case strings.Contains(text, "authentication handshake failed"), strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"):
-			return denied
 		case strings.Contains(text, "Error while dialing"), strings.Contains(text, "error reading server preface"):
 			return notSent
 		}
@@ -100,11 +116,29 @@ func sortError(err error) answer {
 	}
 }
 
+// untrusted tells who refused whom when no connection came about. A call that
+// waited for one until its time was up has the reason in its text too, and was
+// never sent. A handshake that merely got no answer is not among them.
+func untrusted(text string) (answer, bool) {
+	switch {
+	case strings.Contains(text, "x509: certificate has expired"):
+		return ended, true
+	case strings.Contains(text, "remote error: tls: "):
+		return denied, true
+	case strings.Contains(text, "authentication handshake failed") && (strings.Contains(text, "tls: ") || strings.Contains(text, "x509: ")):
+		return denied, true
+	}
+	return 0, false
+}
+
 // refused reports whether the machine itself said that nobody listens there: the
 // process is gone. A connection that timed out says nothing of the kind.
 func refused(err error) bool {
 	return errors.Is(err, syscall.ECONNREFUSED) || err != nil && strings.Contains(rpctypes.ErrorDesc(err), syscall.ECONNREFUSED.Error())
 }
+
+// deniedHint is what lets the adapter see and do what a cluster keeps from it.
+const deniedHint = "give the adapter a client certificate that the cluster accepts, and where it has users one in the name of a user with the role root (tls in its configuration)"
 
 // outcome turns an error of a call that changes something into one that says
 // what may be concluded from it.
@@ -116,7 +150,9 @@ func outcome(op string, s fettle.Subject, err error) error {
 	case notSent:
 		e.Class, e.Hint = fettle.Refused, "the member that was to be asked does not answer; it is tried again"
 	case denied:
-		e.Class, e.Hint = fettle.Denied, "give the adapter a client certificate, or a user, that the cluster accepts (tls in its configuration)"
+		e.Class, e.Hint = fettle.Denied, deniedHint
+	case ended:
+		e.Class, e.Hint = fettle.Refused, "the member's certificate, or its authority's, has ended: have it renewed; etcd takes the new file without a restart"
 	case noOutcome:
 		e.Class, e.Hint = fettle.NoAnswer, "it may still take effect; the cluster is asked"
 	case notYet:

@@ -2,6 +2,11 @@ package etcd
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -83,12 +88,31 @@ func TestNeverWillBe(t *testing.T) {
 	}
 }
 
+// freeze stops members and returns when they do not run any more: the signal is
+// only sent when kill(2) returns, and a thread may answer one more call.
 func (r *rig) freeze(members ...*testMember) {
 	r.t.Helper()
 	for _, m := range members {
 		if err := r.svc.Kill(r.ctx, m.unit, int(syscall.SIGSTOP)); err != nil {
 			r.t.Fatal(err)
 		}
+	}
+	for _, m := range members {
+		u, err := r.svc.Unit(r.ctx, m.unit)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.until(m.name+" is frozen", func() bool {
+			stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", u.MainPID))
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			return !slices.ContainsFunc(stats, func(file string) bool {
+				stat, err := os.ReadFile(file)
+				_, state, _ := strings.Cut(string(stat), ") ")
+				return err == nil && !strings.HasPrefix(state, "T")
+			})
+		})
 	}
 }
 

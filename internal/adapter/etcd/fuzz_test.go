@@ -60,6 +60,7 @@ func FuzzDB(f *testing.F) {
 
 func FuzzPages(f *testing.F) {
 	f.Add(captured(f, "health-3.7-nospace.json"), "memberID:1 alarm:NOSPACE ")
+	f.Add(captured(f, "health-3.7-nospace.json"), "alarm:CORRUPT ")
 	f.Add(captured(f, "peer-members-3.4.json"), "etcdserver: no leader")
 	f.Fuzz(func(t *testing.T, body []byte, status string) {
 		parseHealth(body)

@@ -2,10 +2,6 @@ package etcd
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"path"
 	"strings"
 	"time"
 
@@ -132,45 +128,6 @@ func judgeLog(d DataState, r *round, s fettle.Subject) (state string, lost fettl
 // settings reads the member's settings as they are now.
 func (in *instance) settings(ctx context.Context) (Settings, error) {
 	return readSettings(ctx, in.m.Files, in.config)
-}
-
-// certExpiry returns when the first of the member's certificates ends; false
-// where it has none that can be read.
-func (in *instance) certExpiry(ctx context.Context, s Settings) (time.Time, bool) {
-	var first time.Time
-	for _, file := range []string{s["cert-file"], s["peer-cert-file"], s["client-cert-file"], s["peer-client-cert-file"], in.config.TLS.Cert} {
-		if file == "" || !path.IsAbs(file) {
-			continue
-		}
-		data, err := in.m.Files.ReadFile(ctx, file, maxPEM)
-		if err != nil {
-			continue
-		}
-		if end, err := certEnd(data); err == nil && (first.IsZero() || end.Before(first)) {
-			first = end
-		}
-	}
-	return first, !first.IsZero()
-}
-
-// certEnd returns when the first certificate of a PEM file ends: the member's
-// own; those after it are of authorities.
-func certEnd(data []byte) (time.Time, error) {
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			return time.Time{}, errors.New("no certificate in it (want PEM)")
-		}
-		data = rest
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return time.Time{}, err
-		}
-		return cert.NotAfter, nil
-	}
 }
 
 // mountMemory keeps the mount point for a while: mounts change rarely, and never

@@ -50,6 +50,10 @@ func (c *cluster) observeCluster(ctx context.Context, ask func(context.Context) 
 		o.Reason, o.Detail = fettle.Unreachable, "no member of it is known"
 		return o
 	}
+	if err := r.allDeny(); err != nil {
+		o.Facts, o.Quorum = nil, nil
+		o.Reason, o.Detail = fettle.PermissionDenied, err.Error()+": "+deniedHint
+	}
 	for _, v := range r.views {
 		if r.from != listed || v.listed {
 			o.Edges = append(o.Edges, fettle.Edge{From: v.subject, Rel: fettle.PartOf, To: c.subject})
@@ -90,11 +94,7 @@ func (c *cluster) clusterFacts(r *round) fettle.Facts {
 		size, used = max(size, v.status.DbSize), max(used, v.status.DbSizeInUse)
 		list, _ := alarmsIn(v.status.Errors)
 		for _, a := range list {
-			name := hex(a.member)
-			if owner, ok := r.byID(a.member); ok {
-				name = owner.name
-			}
-			alarms = append(alarms, a.what+" "+name)
+			alarms = append(alarms, r.nameOf(a))
 			f["nospace"] = f["nospace"] == true || a.what == "NOSPACE"
 			f["corrupt"] = f["corrupt"] == true || a.what == "CORRUPT"
 		}
@@ -124,6 +124,31 @@ func (c *cluster) clusterFacts(r *round) fettle.Facts {
 		f["quota_bytes"] = quota
 	}
 	return f
+}
+
+// nameOf writes an alarm with whose it is.
+func (r *round) nameOf(a alarm) string {
+	if a.member == 0 {
+		return a.what
+	}
+	if owner, ok := r.byID(a.member); ok {
+		return a.what + " " + owner.name
+	}
+	return a.what + " " + hex(a.member)
+}
+
+// allDeny returns why none of the members that were reached told anything; nil if
+// one did, or none was reached.
+func (r *round) allDeny() (why error) {
+	for _, v := range r.views {
+		switch {
+		case v.status != nil:
+			return nil
+		case why == nil && sortError(v.err) == denied:
+			why = v.err
+		}
+	}
+	return why
 }
 
 // allRefuse reports whether every member was asked and its machine refused.

@@ -100,10 +100,15 @@ func (c *cluster) compare(ctx context.Context) []fettle.Observation {
 		switch {
 		case v.learner:
 			o.Reason, o.Detail = fettle.NotSupported, "a learner answers no hash"
+		case i < 0 && sortError(v.err) == denied:
+			o.Reason, o.Detail = fettle.PermissionDenied, v.err.Error()+": "+deniedHint
 		case i < 0:
 			o.Reason, o.Detail = fettle.Unreachable, "it does not answer"
 		case members[i].resp == nil:
 			o.Reason, o.Detail = hashReason(members[i].err), members[i].err.Error()
+			if o.Reason == fettle.PermissionDenied {
+				o.Detail += ": " + deniedHint
+			}
 		default:
 			o.Facts = hashFacts(members, members[i], revision)
 		}
@@ -118,7 +123,7 @@ func hashReason(err error) fettle.Reason {
 		return fettle.PermissionDenied
 	case learnerSaysNo:
 		return fettle.NotSupported
-	case noOutcome, notSent:
+	case noOutcome, notSent, ended:
 		return fettle.Unreachable
 	default:
 		return fettle.Failed

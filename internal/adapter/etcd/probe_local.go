@@ -73,12 +73,11 @@ func (in *instance) observe(ctx context.Context, ask func(context.Context) *roun
 	if s.standing != "" {
 		o.Facts["standing"] = s.standing
 	}
-	if settings, err := in.settings(ctx); err == nil && settings != nil {
-		o.Facts["configured_state"] = settings.state()
-		if end, ok := in.certExpiry(ctx, settings); ok {
-			left := end.Sub(in.m.Clock.Wall())
-			o.Facts["cert_expires_s"] = int64(left.Truncate(time.Minute) / time.Second)
+	if settings, err := in.settings(ctx); err == nil {
+		if settings != nil {
+			o.Facts["configured_state"] = settings.state()
 		}
+		in.certificateFacts(ctx, settings, o.Facts)
 	}
 	o.Edges = []fettle.Edge{
 		{From: in.member, Rel: fettle.PartOf, To: in.cluster.subject},
@@ -93,6 +92,19 @@ func (in *instance) observe(ctx context.Context, ask func(context.Context) *roun
 			fettle.Edge{From: in.unit, Rel: fettle.Uses, To: disk})
 	}
 	return o
+}
+
+// certificateFacts adds what is known of the member's certificates.
+func (in *instance) certificateFacts(ctx context.Context, s Settings, facts fettle.Facts) {
+	tls, first := in.certificates(ctx, s)
+	facts["tls"] = tls
+	if first.file == "" {
+		return
+	}
+	left := first.at.Sub(in.m.Clock.Wall())
+	facts["cert_expires_s"] = int64(left.Truncate(time.Minute) / time.Second)
+	facts["cert_expired"] = left < 0
+	facts["cert_file"], facts["cert_not_after"] = first.file, first.at.UTC().Format(time.RFC3339)
 }
 
 // state is INITIAL_CLUSTER_STATE; new is etcd's default.

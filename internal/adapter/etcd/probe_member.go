@@ -75,7 +75,7 @@ func (c *cluster) observeMember(ctx context.Context, r *round, v view) fettle.Ob
 		o.Reason, o.Detail = fettle.TimedOut, "it was not asked before the time was up"
 		return o
 	case v.status == nil && sortError(v.err) == denied:
-		o.Reason, o.Detail = fettle.PermissionDenied, v.err.Error()
+		o.Reason, o.Detail = fettle.PermissionDenied, v.err.Error()+": "+deniedHint
 		return o
 	}
 	o.Facts = fettle.Facts{"answers": v.status != nil, "listed": v.listed}

@@ -121,8 +121,8 @@ func (r *round) serving(v view) fettle.Tri {
 	switch {
 	case v.clientURL == "":
 		return fettle.Unknown
-	case v.status == nil && (v.err == nil || sortError(v.err) == denied):
-		return fettle.Unknown
+	case v.status == nil && (v.err == nil || slices.Contains([]answer{denied, ended}, sortError(v.err))):
+		return fettle.Unknown // one whose certificate has ended may still serve over connections that stand
 	case v.status == nil:
 		return fettle.No
 	case v.status.Leader == 0 || v.status.Leader != r.leader || v.status.RaftTerm != r.term:

@@ -50,7 +50,7 @@ func (i *instance) Actions() map[string]fettle.Action {
 }
 
 func (i *instance) Faults() map[string]fettle.Fault {
-	return map[string]fettle.Fault{"filesystem.fill": fillUp{i}}
+	return map[string]fettle.Fault{"filesystem.fill": fillUp{i}, "filesystem.hold_deleted": holdDeleted{i}}
 }
 
 func (i *instance) Close() error { return nil }

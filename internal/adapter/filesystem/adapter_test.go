@@ -56,7 +56,7 @@ func TestAdapter(t *testing.T) {
 				Times:  func(context.Context) int { return h.asked[holderUnit] },
 			},
 		},
-		Faults: []adaptertest.FaultCase{{Fault: "filesystem.fill", Target: varFS}},
+		Faults: []adaptertest.FaultCase{{Fault: "filesystem.fill", Target: varFS}, {Fault: "filesystem.hold_deleted", Target: varFS}},
 		Hang: func(t *testing.T) (adaptertest.Rig, []fettle.Look) {
 			r := fresh(t)
 			f, _ := h.Filesystem("/var")

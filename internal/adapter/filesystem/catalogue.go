@@ -75,6 +75,11 @@ func Catalogue() fettle.Catalogue {
 		Actions: actions(),
 		Faults: []fettle.FaultSpec{
 			{Name: "filesystem.fill", Target: fettle.KindFilesystem, Raises: Full, Doc: "A file of Fettle's own that takes what is left. Reverted by removing it."},
+			{
+				Name: "filesystem.hold_deleted", Target: fettle.KindFilesystem, Raises: Full,
+				Params: []fettle.ParamSpec{{Name: "bytes", Type: fettle.IntFact, Doc: "how much it holds; left out: all that is left, which is what raises the condition"}},
+				Doc:    "A file of Fettle's own that has no name any more and that Fettle's own process holds open, as a daemon holds a log that was deleted under it: df shows it and du does not. Reverted by closing it, which the kernel also does when Fettle ends.",
+			},
 		},
 	}
 }

@@ -3,7 +3,9 @@ package filesystem
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"math"
 	"path"
 	"syscall"
 
@@ -27,15 +29,7 @@ func (f fillUp) Inject(ctx context.Context, target fettle.Subject, _ fettle.Fact
 	if err != nil {
 		return nil, fail("filesystem.fill", target, err)
 	}
-	// Large blocks first, then smaller ones, until not even the smallest fits.
-	for block := make([]byte, 1<<20); len(block) >= 4096; block = block[:len(block)/2] {
-		for err = nil; err == nil && ctx.Err() == nil; {
-			_, err = w.Write(block)
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
-			break
-		}
-	}
+	err = writeAll(ctx, w, math.MaxInt64)
 	cerr := errors.Join(w.Sync(), w.Close())
 	back := revert(func(ctx context.Context) error {
 		if err := f.m.Files.Remove(ctx, p); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -47,6 +41,27 @@ func (f fillUp) Inject(ctx context.Context, target fettle.Subject, _ fettle.Fact
 		return nil, fail("filesystem.fill", target, errors.Join(err, cerr, ctx.Err(), back(context.WithoutCancel(ctx))))
 	}
 	return back, nil
+}
+
+// writeAll writes zeros until there are that many, or no more fit: then its error
+// is ENOSPC. Large blocks first, then smaller ones, until not even the smallest
+// fits.
+func writeAll(ctx context.Context, w io.Writer, bytes int64) error {
+	var err error
+	for block := make([]byte, 1<<20); len(block) >= 4096; block = block[:len(block)/2] {
+		for err = nil; err == nil && bytes > 0; {
+			if err = ctx.Err(); err != nil {
+				return err
+			}
+			var n int
+			n, err = w.Write(block[:min(int64(len(block)), bytes)])
+			bytes -= int64(n)
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+	}
+	return err
 }
 
 type revert func(context.Context) error

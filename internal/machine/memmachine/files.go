@@ -80,6 +80,7 @@ func (f files) WriteFile(ctx context.Context, p string, data []byte, perm fs.Fil
 	if err != nil {
 		return fmt.Errorf("write %s: %w", p, err)
 	}
+	defer w.Close()
 	undo := func(err error) error {
 		m.mu.Lock()
 		defer m.mu.Unlock()

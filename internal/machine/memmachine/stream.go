@@ -89,9 +89,30 @@ func (f files) Create(ctx context.Context, p string, perm fs.FileMode) (machine.
 	}
 	n := m.newInode(perm.Perm(), time.Now())
 	m.do(change{{dir, name, n}})
+	w := &writer{m: m, ctx: ctx, node: n, dir: dir, path: p, fd: m.openOwn(n, p)}
 	m.mu.Unlock()
 	m.step("create", p)
-	return &writer{m: m, ctx: ctx, node: n, dir: dir, path: p}, nil
+	return w, nil
+}
+
+// ownPID is the process of whoever uses the ports: it holds what they have open
+// for writing. Above all numbers that are handed out.
+const ownPID = 4_000_000
+
+// openOwn gives the ports' own process a descriptor. m.mu is held.
+func (m *Machine) openOwn(n *inode, p string) int {
+	own, ok := m.processes[ownPID]
+	if !ok {
+		m.addProcess(machine.Process{PID: ownPID, Command: "fettle"}, nil)
+		own = m.processes[ownPID]
+	}
+	fd := 3
+	for _, used := own.open[fd]; used; _, used = own.open[fd] {
+		fd++
+	}
+	n.opens++
+	own.open[fd] = open{node: n, path: path.Clean(p), device: m.on(p).Mount.Device, writable: true}
+	return fd
 }
 
 // writer appends to a new file.
@@ -101,6 +122,7 @@ type writer struct {
 	node *inode
 	dir  *inode
 	path string
+	fd   int
 	done bool
 }
 
@@ -142,10 +164,12 @@ func (w *writer) Sync() error {
 
 func (w *writer) Close() error {
 	w.m.mu.Lock()
-	defer w.m.mu.Unlock()
 	if w.done {
+		w.m.mu.Unlock()
 		return fs.ErrClosed
 	}
 	w.done = true
+	w.m.mu.Unlock()
+	w.m.CloseFile(ownPID, w.fd)
 	return nil
 }
