@@ -113,7 +113,7 @@ func (m *Mind) Restore(records []Record, freeze *guard.Freeze) {
 			continue
 		}
 		m.byCause[r.Cause] = r.ID
-		r.poked = true
+		r.poked, r.restored = true, true
 		m.resume(r)
 	}
 	slices.SortStableFunc(m.attempts, func(a, b guard.Attempt) int { return a.At.Compare(b.At) })

@@ -252,6 +252,10 @@ func (m *Mind) choose(r *Record, spec *fettle.ConditionSpec) (fettle.Plan, bool)
 	if n >= 0 && m.lookWide(r) {
 		return fettle.Plan{}, false
 	}
+	if until := m.began.Add(returnWait); n >= 0 && r.restored && m.now.Before(until) {
+		m.phase(r, PhaseIdle, until) // the agents tell one after another what a rung rests on
+		return fettle.Plan{}, false
+	}
 	for _, w := range whyNot {
 		m.note(r, "rung "+w)
 	}

@@ -160,3 +160,40 @@ func TestNoRungFitsTellsWhatWasSeen(t *testing.T) {
 		t.Errorf("it is %s (%s) and names the file %d times, want once: %v", in.State, in.Why, told, in.Story)
 	}
 }
+
+// After a restart the agents are back one after another. That no rung fits what is
+// known so far calls nobody: what it rests on is told in a moment, and the incident
+// goes on. Where it never is, somebody is called.
+func TestRestartWaitsForWhatARungRestsOn(t *testing.T) {
+	const full = fettle.Subject("filesystem:h1/%2Fsrv")
+	usage := fettle.Observation{Subject: full, Host: "host:h1", Probe: "filesystem.usage", Facts: fettle.Facts{
+		"type": "ext4", "size_bytes": int64(1e9), "avail_bytes": int64(0), "free_bytes": int64(0), "used_permille": int64(1000), "write_error": "",
+		"inodes": int64(1000), "inodes_free": int64(900), "inodes_used_permille": int64(100), "read_only": false, "errors_count": int64(0),
+	}, Edges: []fettle.Edge{{From: full, Rel: fettle.RunsOn, To: "host:h1"}}}
+	fill := fettle.Observation{Subject: full, Host: "host:h1", Probe: "filesystem.fill", Facts: fettle.Facts{
+		"journal_bytes": int64(5e8), "journal_limit_bytes": int64(1e8), "package_cache_bytes": int64(0), "rotated_log_bytes": int64(0),
+		"deleted_open_bytes": int64(0), "biggest": []string{},
+	}}
+	before := newLone(t, fettle.Suggest, usage, fill)
+	for at := time.Duration(0); at < time.Minute; at += time.Second {
+		before.take(at, incident.Input{Observations: before.seen(at)})
+	}
+	if in := before.only(); in.State != fettle.Proposed {
+		t.Fatalf("before the restart it is %s (%s): %v", in.State, in.Why, in.Story)
+	}
+	for _, told := range []bool{true, false} {
+		l := newLone(t, fettle.Suggest, usage)
+		l.Restore(before.records, nil)
+		for at := 2 * time.Minute; at < 4*time.Minute; at += time.Second {
+			if told && at == 2*time.Minute+10*time.Second {
+				l.sees = []fettle.Observation{usage, fill}
+			}
+			l.take(at, incident.Input{Observations: l.seen(at)})
+		}
+		in := l.only()
+		called := slices.ContainsFunc(in.Story, func(e fettle.Event) bool { return e.Kind == fettle.EvEscalated })
+		if called == told || told && (in.State != fettle.Proposed || in.Plan.Hash != before.only().Plan.Hash) {
+			t.Errorf("told: %v; a person was called: %v, and it is %s (%s)", told, called, in.State, in.Why)
+		}
+	}
+}

@@ -50,3 +50,27 @@ func later(a, b time.Time) time.Time {
 	}
 	return b
 }
+
+// Counting returns a View of v that counts only the word of those who looked at t
+// or later, where anybody did: who has not looked since a member went down would
+// outvote who has. Facts are v's own, which are the newest anyway.
+func Counting(v View, t time.Time) View { return counting{View: v, since: t} }
+
+type counting struct {
+	View
+	since time.Time
+}
+
+func (c counting) Quorum(g fettle.Subject, since time.Time) (fettle.QuorumGroup, bool) {
+	if group, ok := c.View.Quorum(g, later(since, c.since)); ok {
+		return group, true
+	}
+	return c.View.Quorum(g, since)
+}
+
+func (c counting) Replicas(s fettle.Subject, since time.Time) (fettle.ReplicaSet, bool) {
+	if set, ok := c.View.Replicas(s, later(since, c.since)); ok {
+		return set, true
+	}
+	return c.View.Replicas(s, since)
+}

@@ -231,6 +231,32 @@ func TestSince(t *testing.T) {
 	}
 }
 
+// Votes and copies are counted from those who looked lately; where nobody did, what
+// is remembered is better than nothing.
+func TestCounting(t *testing.T) {
+	is := func(s fettle.Tri) fettle.QuorumMember { return fettle.QuorumMember{Subject: member, Serving: s} }
+	w := world.New()
+	for at, s := range []fettle.Tri{fettle.Yes, fettle.Yes, fettle.No} {
+		o := quorum(at, fettle.HostSubject(fmt.Sprint(at)), is(s))
+		o.Replicas = &fettle.ReplicaSet{Copies: 3, InSync: at}
+		w.Observe(o)
+	}
+	for since, want := range map[int]fettle.Tri{0: fettle.Yes, 2: fettle.No, 3: fettle.Yes} {
+		g, ok := world.Counting(w, sec(since)).Quorum(group, time.Time{})
+		if !ok || g.Members[0].Serving != want {
+			t.Errorf("since %d: %+v, want %v", since, g, want)
+		}
+	}
+	for since, want := range map[int]int{0: 0, 1: 1, 3: 0} {
+		if r, ok := world.Counting(w, sec(since)).Replicas(group, time.Time{}); !ok || r.InSync != want {
+			t.Errorf("copies since %d: %+v, want %d in sync", since, r, want)
+		}
+	}
+	if _, ok := world.Counting(w, sec(2)).Quorum(group, sec(3)); ok {
+		t.Error("who asks for what is later than all that is known gets none")
+	}
+}
+
 func TestOverlayPredictsAndLeavesTheWorldAlone(t *testing.T) {
 	w := world.New()
 	w.Observe(saw(unit, host1, 1, fettle.Facts{"a": int64(1), "l": []string{"x"}}))
