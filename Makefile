@@ -70,6 +70,11 @@ fuzz-seeds: ## Run every fuzz target on its seeds only
 fuzz: ## Fuzz every target for FUZZTIME (3s), one after another
 	.ci/fuzz $(FUZZTIME)
 
+.PHONY: crash-test
+crash-test: ## Kill server, agent or both at every moment of every runbook, about 8 minutes
+	go vet -tags crash ./internal/sim/crash
+	go test -tags crash -count=1 -timeout 25m -run '^TestKilled$$' -v ./internal/sim/crash
+
 .PHONY: lab-test
 lab-test: ## Test on real Debian hosts with real systems (root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab-test boots hosts and needs root: sudo make lab-test" >&2; exit 1; fi

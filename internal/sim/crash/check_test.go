@@ -14,18 +14,13 @@ import (
 	"fettle/internal/judge/incident"
 )
 
-// stepName is the step of a dispatch, with what is done of it.
+// stepName is the step of a dispatch, with what is done of it and to what: two
+// incidents of one run may have the same plan for two members.
 func stepName(d fettle.Dispatch) string {
 	if d.Undo {
-		return d.Step.ID + ".undo"
+		return d.Step.ID + ".undo of " + d.Step.Target.Name()
 	}
-	return d.Step.ID
-}
-
-// keyName is the step that a key is for: keys are INCIDENT.TRY.STEP.
-func keyName(key string) string {
-	parts := strings.SplitN(key, ".", 3)
-	return parts[len(parts)-1]
+	return d.Step.ID + " of " + d.Step.Target.Name()
 }
 
 // outcome is how a run ended, for comparison with another.
@@ -146,6 +141,18 @@ func (o outcome) calls() []string {
 		}
 	}
 	return list
+}
+
+// callsBesides are those that were not in another run.
+func (o outcome) callsBesides(calm outcome) []string {
+	list := o.calls()
+	for _, call := range calm.calls() {
+		if i := slices.Index(list, call); i >= 0 {
+			list = slices.Delete(list, i, i+1)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // String is what happened, for a failure.

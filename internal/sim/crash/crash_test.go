@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 )
 
 // atOnce is how many runs go on at the same time: they mostly wait.
-const atOnce = 4
+const atOnce = 6
 
 // calm runs a scenario with nobody dying, and returns how it ended and at which
 // moments somebody could have died.
@@ -39,7 +40,7 @@ func (s *scenario) once(ctx context.Context, dir string, d death) (outcome, erro
 }
 
 // deaths are all that a scenario can be disturbed with: at every moment that was
-// met, the one whose moment it is dies alone, or everybody does.
+// met, the one whose moment it is dies alone, or everybody does, or everybody else.
 func deaths(moments []moment) []death {
 	var list []death
 	for _, m := range moments {
@@ -48,8 +49,8 @@ func deaths(moments []moment) []death {
 		}
 		// By its meaning where it has one: the number may differ from run to run.
 		at := m.names[len(m.names)-1]
-		for _, others := range []bool{false, true} {
-			if d := (death{Who: m.who, At: at, Others: others}); !slices.Contains(list, d) {
+		for _, whom := range []whom{itself, everybody, onlyOthers} {
+			if d := (death{Who: m.who, At: at, Whom: whom}); !slices.Contains(list, d) {
 				list = append(list, d)
 			}
 		}
@@ -62,24 +63,44 @@ type result struct {
 	name         string
 	moments      int
 	runs, missed int
-	calls        int // runs in which a person was called, and would not have been in peace
+	calls        map[string]int // what for a person was called who would not have been in peace: in how many runs
 	took         time.Duration
 }
 
-// disturb runs a scenario once in peace and then with each of the deaths that pick
-// leaves, and holds them against each other.
-func disturb(t *testing.T, s *scenario, pick func([]death) []death) result {
+// killed disturbs each of the scenarios, all together as many runs at once as go
+// well, and prints how often what was run. pick leaves some of the deaths of the
+// scenario of a number.
+func killed(t *testing.T, list []*scenario, pick func(int, []death) []death) {
 	t.Helper()
+	results := make([]result, len(list))
+	slots := make(chan struct{}, atOnce)
+	var group sync.WaitGroup
+	for i, s := range list {
+		group.Go(func() {
+			t.Run(s.name, func(t *testing.T) {
+				results[i] = disturb(t, s, slots, func(all []death) []death { return pick(i, all) })
+			})
+		})
+	}
+	group.Wait()
+	table(t, slices.DeleteFunc(results, func(r result) bool { return r.runs == 0 }))
+}
+
+// disturb runs a scenario once in peace and then with each of the deaths that pick
+// leaves, and holds them against each other. Each run takes a slot.
+func disturb(t *testing.T, s *scenario, slots chan struct{}, pick func([]death) []death) result {
+	t.Helper()
+	slots <- struct{}{}
 	start := time.Now()
 	calm, moments, err := s.calm(t.Context(), filepath.Join(t.TempDir(), "calm"))
+	<-slots
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := deaths(moments)
-	r := result{name: s.name, moments: len(all) / 2}
+	r := result{name: s.name, moments: len(all) / 3, calls: map[string]int{}}
 	var mu sync.Mutex
 	var group sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
 	for i, d := range pick(all) {
 		slots <- struct{}{}
 		group.Go(func() {
@@ -96,8 +117,9 @@ func disturb(t *testing.T, s *scenario, pick func([]death) []death) result {
 				t.Errorf("%s: the moment never came", d)
 			case at == "":
 				r.missed++
-			case len(o.calls()) > len(calm.calls()):
-				r.calls++
+			}
+			for _, call := range o.callsBesides(calm) {
+				r.calls[call]++
 			}
 		})
 	}
@@ -129,9 +151,12 @@ func table(t *testing.T, list []result) {
 	t.Helper()
 	var b strings.Builder
 	runs := 0
-	fmt.Fprintf(&b, "%-90s %8s %6s %7s %7s %8s\n", "runbook/rung", "moments", "runs", "missed", "calls", "seconds")
+	fmt.Fprintf(&b, "%-90s %8s %6s %7s %8s\n", "runbook/rung", "moments", "runs", "missed", "seconds")
 	for _, r := range list {
-		fmt.Fprintf(&b, "%-90s %8d %6d %7d %7d %8.1f\n", r.name, r.moments, r.runs, r.missed, r.calls, r.took.Seconds())
+		fmt.Fprintf(&b, "%-90s %8d %6d %7d %8.1f\n", r.name, r.moments, r.runs, r.missed, r.took.Seconds())
+		for _, call := range slices.Sorted(maps.Keys(r.calls)) {
+			fmt.Fprintf(&b, "    %d times a person was called: %s\n", r.calls[call], call)
+		}
 		runs += r.runs
 	}
 	t.Logf("%d runs in which somebody was killed\n%s", runs, b.String())
@@ -141,24 +166,16 @@ func table(t *testing.T, list []result) {
 // another moment; TestKilled (build tag crash) does so at every moment of every
 // case.
 func TestKilledOnce(t *testing.T) {
-	var list []result
-	tried := map[string]bool{}
-	for n, s := range scenarios(t) {
-		book, _, _ := strings.Cut(s.name, "/")
-		// After a restore the others are replaced one by one, by incidents of
-		// their own whose order a death changes: its end is not one but several.
-		if tried[book] || book == "etcd.majority_lost" {
-			continue
+	var list []*scenario
+	for _, s := range scenarios(t) {
+		if !slices.ContainsFunc(list, func(o *scenario) bool { return o.runbook == s.runbook }) {
+			list = append(list, s)
 		}
-		tried[book] = true
-		t.Run(s.name, func(t *testing.T) {
-			list = append(list, disturb(t, s, func(all []death) []death {
-				k := (n*7 + 3) % len(all)
-				return all[k : k+1]
-			}))
-		})
 	}
-	table(t, list)
+	killed(t, list, func(n int, all []death) []death {
+		k := (n*7 + 3) % len(all)
+		return all[k : k+1]
+	})
 }
 
 // TestCalm: nobody dies.

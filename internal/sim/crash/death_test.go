@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,18 +17,29 @@ import (
 
 // death says who dies where. The zero death is none.
 type death struct {
-	Who    string `json:"who,omitempty"`    // server or agent
-	At     string `json:"at,omitempty"`     // one of its moments
-	Others bool   `json:"others,omitempty"` // and everybody else at the same time
+	Who  string `json:"who,omitempty"` // server or agent: whose moment it is
+	At   string `json:"at,omitempty"`  // one of its moments
+	Whom whom   `json:"whom,omitempty"`
 }
+
+// whom says who dies at somebody's moment.
+type whom int
+
+const (
+	itself     whom = iota // the one whose moment it is
+	everybody              // and all others at the same time
+	onlyOthers             // all others, while it goes on
+)
 
 // String returns it as a sentence begins.
 func (d death) String() string {
 	switch {
 	case d.Who == "":
 		return "undisturbed"
-	case d.Others:
+	case d.Whom == everybody:
 		return "all killed when the " + d.Who + " was " + d.At
+	case d.Whom == onlyOthers:
+		return "all but the " + d.Who + " killed when it was " + d.At
 	}
 	return d.Who + " killed " + d.At
 }
@@ -69,31 +81,31 @@ func (f *fate) count(kind string) int {
 }
 
 // meet is a moment. It has several names where a number and a meaning name it.
-// It does not return when it is the one to die at.
+// It does not return when this process dies at it.
 func (f *fate) meet(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fmt.Fprintf(f.trace, "%s\t%s\n", f.who, strings.Join(names, "\t"))
-	if f.death.Who != f.who {
-		return
-	}
-	for _, name := range names {
-		if name == f.death.At {
-			f.die(strings.Join(names, ", "))
-		}
+	if f.death.Who == f.who && slices.Contains(names, f.death.At) {
+		f.die(strings.Join(names, ", "))
+		f.death = death{} // it comes once
 	}
 }
 
-// die ends this process, and everybody else where the death says so, by SIGKILL.
+// die ends those whom the death says, by SIGKILL. It returns where this process is
+// none of them.
 func (f *fate) die(at string) {
 	if err := os.WriteFile(filepath.Join(f.dir, deathsFile), []byte(at), 0o600); err != nil {
 		fmt.Fprintln(os.Stderr, "die:", err)
 		os.Exit(1)
 	}
-	if f.death.Others {
+	if f.death.Whom != itself {
 		for _, pid := range others(f.dir) {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be dead already, and is then not waited for yet
 		}
+	}
+	if f.death.Whom == onlyOthers {
+		return
 	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	select {} // the signal comes before this returns

@@ -8,8 +8,8 @@
 // pretended: one file that all processes read and append to, which outlives them
 // (see world). Once the fleet is left alone. Then it is run again for every
 // record that server and agent made durable, and for every moment before and
-// after a step's effect: there the server, the agent or everybody is ended with
-// SIGKILL and started again on the same files.
+// after a step's effect: there the one whose moment it is, or everybody, or everybody
+// else while it goes on, is ended with SIGKILL and started again on the same files.
 //
 // Its invariants, for each of these runs: the machines end as they did when
 // nobody died, field by field; every step had its effect once, in the same order,

@@ -82,7 +82,9 @@ type candidate struct {
 	seen  map[sight]fettle.Observation // what every probe sees then
 }
 
-// candidates lists them by runbook, the smallest worlds first.
+// candidates lists them by runbook: first those that name the host of every step,
+// since only an agent that is known to act can be killed while it does, and of them
+// the smallest worlds.
 func candidates(t *testing.T, m *incident.Mind) []candidate {
 	t.Helper()
 	names, err := fs.Glob(runbooks.FS(), "*/*_test.yaml")
@@ -108,9 +110,20 @@ func candidates(t *testing.T, m *incident.Mind) []candidate {
 		}
 	}
 	slices.SortStableFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.file.Runbook, b.file.Runbook), cmp.Compare(len(a.seen), len(b.seen)))
+		return cmp.Or(cmp.Compare(a.file.Runbook, b.file.Runbook), cmp.Compare(a.hostless(), b.hostless()), cmp.Compare(len(a.seen), len(b.seen)))
 	})
 	return list
+}
+
+// hostless counts the expected steps whose host the case leaves open.
+func (c candidate) hostless() int {
+	n := 0
+	for _, step := range c.check.Plan.Steps {
+		if step.Host == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // present is what every probe sees at the time of a check. Of several hosts that
@@ -184,6 +197,9 @@ func (s *scenario) found(t *testing.T, c candidate) {
 	}
 	if _, err := (&machines{path: machinesFile(s.dir)}).append(func(history) (effect, error) { return first, nil }); err != nil {
 		t.Fatal(err)
+	}
+	if n := c.hostless(); n > 0 && len(names) > 1 {
+		t.Fatalf("%s, case %q: it leaves the host of %d steps open, so it is not known whose agent can be killed; say `host:` in the expectation", c.file.File, c.name, n)
 	}
 	acting := map[string]bool{}
 	for _, step := range c.check.Plan.Steps {

@@ -2,6 +2,7 @@ package crash
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -120,7 +121,7 @@ func serve(ctx context.Context, b brief, f *fate, log *slog.Logger) error {
 		eye.missing[s] = true
 	}
 	brain := loop.New(loop.Options{
-		Mind: mind, Store: &mortal{Store: disk, fate: f, out: out}, Hands: srv, Clock: b.Clock, OnChange: srv.Changed, OnInput: eye.input,
+		Mind: mind, Store: &mortal{Store: disk, fate: f, out: out, steps: map[string]string{}}, Hands: srv, Clock: b.Clock, OnChange: srv.Changed, OnInput: eye.input,
 	})
 	l, err := listener()
 	if err != nil {
@@ -197,8 +198,9 @@ func (e *eye) input(in incident.Input) {
 // mortal is a store under a server that dies. What it tells the parent is durable.
 type mortal struct {
 	loop.Store
-	fate *fate
-	out  *reporter
+	fate  *fate
+	out   *reporter
+	steps map[string]string // what was intended in this life, by its key
 }
 
 func (m *mortal) Load(ctx context.Context) (loop.State, error) {
@@ -236,10 +238,12 @@ func (m *mortal) Commit(ctx context.Context, t loop.Txn) error {
 func (m *mortal) meet(when string, number int, t loop.Txn) {
 	names := []string{when + " commit " + strconv.Itoa(number)}
 	for _, in := range t.Intents {
+		m.steps[in.Dispatch.Key] = stepName(in.Dispatch)
 		names = append(names, fmt.Sprintf("%s the intent of %s is durable", when, stepName(in.Dispatch)))
 	}
 	for _, key := range t.Settled {
-		names = append(names, fmt.Sprintf("%s the outcome of %s is durable", when, keyName(key)))
+		// Of what an earlier life intended no name is known; it dies no more.
+		names = append(names, fmt.Sprintf("%s the outcome of %s is durable", when, cmp.Or(m.steps[key], key)))
 	}
 	m.fate.meet(names...)
 }
