@@ -252,8 +252,8 @@ func (m *Mind) choose(r *Record, spec *fettle.ConditionSpec) (fettle.Plan, bool)
 	if n >= 0 && m.lookWide(r) {
 		return fettle.Plan{}, false
 	}
-	if until := m.began.Add(returnWait); n >= 0 && r.restored && m.now.Before(until) {
-		m.phase(r, PhaseIdle, until) // the agents tell one after another what a rung rests on
+	if n >= 0 && m.now.Before(m.toldBy(r)) {
+		m.phase(r, PhaseIdle, m.now.Add(time.Second))
 		return fettle.Plan{}, false
 	}
 	for _, w := range whyNot {
@@ -270,6 +270,21 @@ func (m *Mind) choose(r *Record, spec *fettle.ConditionSpec) (fettle.Plan, bool)
 		r.Progress.Due = m.now.Add(30 * time.Second) // the world may come to fit one
 	}
 	return fettle.Plan{}, false
+}
+
+// toldBy is until when what a rung rests on may still be told: agents that start,
+// or are back after our own restart, tell one thing after another. The zero time
+// where nobody is about to.
+func (m *Mind) toldBy(r *Record) time.Time {
+	if r.restored {
+		return m.began.Add(returnWait)
+	}
+	for _, h := range m.world.Subjects(fettle.KindHost) {
+		if all, known := m.world.Facts(h).Bool("settled"); known && !all {
+			return r.Opened.Add(returnWait)
+		}
+	}
+	return time.Time{}
 }
 
 // lookWide asks, once, for every fact that any probe can tell of the cause: no

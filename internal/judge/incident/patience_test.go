@@ -161,10 +161,10 @@ func TestNoRungFitsTellsWhatWasSeen(t *testing.T) {
 	}
 }
 
-// After a restart the agents are back one after another. That no rung fits what is
-// known so far calls nobody: what it rests on is told in a moment, and the incident
-// goes on. Where it never is, somebody is called.
-func TestRestartWaitsForWhatARungRestsOn(t *testing.T) {
+// Agents that start, or are back after a restart, tell one thing after another. That
+// no rung fits what is known so far calls nobody: what it rests on is told in a
+// moment, and the incident goes on. Where it never is, somebody is called.
+func TestWaitsForWhatARungRestsOn(t *testing.T) {
 	const full = fettle.Subject("filesystem:h1/%2Fsrv")
 	usage := fettle.Observation{Subject: full, Host: "host:h1", Probe: "filesystem.usage", Facts: fettle.Facts{
 		"type": "ext4", "size_bytes": int64(1e9), "avail_bytes": int64(0), "free_bytes": int64(0), "used_permille": int64(1000), "write_error": "",
@@ -181,19 +181,30 @@ func TestRestartWaitsForWhatARungRestsOn(t *testing.T) {
 	if in := before.only(); in.State != fettle.Proposed {
 		t.Fatalf("before the restart it is %s (%s): %v", in.State, in.Why, in.Story)
 	}
-	for _, told := range []bool{true, false} {
-		l := newLone(t, fettle.Suggest, usage)
-		l.Restore(before.records, nil)
+	agent := fettle.Observation{Subject: "host:h1", Host: "host:server", Probe: "fleet.agent", Facts: fettle.Facts{"settled": false}}
+	all := agent
+	all.Facts = fettle.Facts{"settled": true}
+	for _, c := range []struct {
+		restarted, told bool
+	}{{true, true}, {true, false}, {false, true}, {false, false}} {
+		l := newLone(t, fettle.Suggest, usage, agent)
+		if c.restarted {
+			l.sees = l.sees[:1]
+			l.Restore(before.records, nil)
+		}
 		for at := 2 * time.Minute; at < 4*time.Minute; at += time.Second {
-			if told && at == 2*time.Minute+10*time.Second {
-				l.sees = []fettle.Observation{usage, fill}
+			switch {
+			case c.told && at == 2*time.Minute+10*time.Second:
+				l.sees = []fettle.Observation{usage, fill, all}
+			case !c.told && at == 2*time.Minute+30*time.Second: // the server waits no longer
+				l.sees = []fettle.Observation{usage, all}
 			}
 			l.take(at, incident.Input{Observations: l.seen(at)})
 		}
 		in := l.only()
 		called := slices.ContainsFunc(in.Story, func(e fettle.Event) bool { return e.Kind == fettle.EvEscalated })
-		if called == told || told && (in.State != fettle.Proposed || in.Plan.Hash != before.only().Plan.Hash) {
-			t.Errorf("told: %v; a person was called: %v, and it is %s (%s)", told, called, in.State, in.Why)
+		if called == c.told || c.told && (in.State != fettle.Proposed || in.Plan.Rung != before.only().Plan.Rung) {
+			t.Errorf("%+v: a person was called: %v, and it is %s (%s)", c, called, in.State, in.Why)
 		}
 	}
 }
