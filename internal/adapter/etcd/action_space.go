@@ -249,6 +249,11 @@ func (a defrag) Undo(_ context.Context, d fettle.Dispatch) (fettle.Result, error
 	return forwardOnly(opDefrag, d.Step.Target)
 }
 
+// largestWrite is the room that there must be for the alarm to be lifted: what one
+// request may take by default (--max-request-bytes). A member raises the alarm for a
+// write that would not fit, not when its database has reached the quota.
+const largestWrite = 3 << 19
+
 // disarm is etcd.disarm.
 type disarm struct{ *cluster }
 
@@ -265,8 +270,8 @@ func (a disarm) mayDisarm(ctx context.Context, step fettle.Step) ([]alarm, error
 		if v.status == nil {
 			continue
 		}
-		if quota > 0 && v.listed && v.status.DbSize >= quota {
-			return nil, fettle.Refuse(opDisarm, step.Target, "compact, and defragment it", "the database of %s still takes %d of %d bytes: the first write would raise the alarm again", v.name, v.status.DbSize, quota)
+		if quota > 0 && v.listed && v.status.DbSize+largestWrite >= quota {
+			return nil, fettle.Refuse(opDisarm, step.Target, "compact, and defragment it", "the database of %s still takes %d of %d bytes: the first large write would raise the alarm again", v.name, v.status.DbSize, quota)
 		}
 		alarms, _ := alarmsIn(v.status.Errors)
 		for _, al := range alarms {
