@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -327,14 +328,19 @@ func (r *rig) try(m *testMember, action string, target fettle.Subject, params fe
 	return res, err
 }
 
+// freePorts are below those that the kernel hands out by itself: no connection of
+// another test takes one before its listener is there.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
 	var open []net.Listener
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	for tries := 0; len(ports) < n; tries++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		switch {
+		case err != nil && tries > 100:
 			t.Fatal(err)
+		case err != nil:
+			continue
 		}
 		open = append(open, l)
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)

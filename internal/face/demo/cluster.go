@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -181,8 +183,9 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, rpctypes.ErrNoSpace) || strings.Contains(err.Error(), "database space exceeded")
 }
 
-// freePorts finds loopback ports that nobody listens on. They are all held open
-// until all are found, so that none is found twice.
+// freePorts finds loopback ports that nobody listens on, and below those that the
+// kernel hands out by itself, so that no connection takes one before its listener
+// is there. They are all held open until all are found, so that none is found twice.
 func freePorts(n int) ([]int, error) {
 	var ports []int
 	var held []net.Listener
@@ -191,10 +194,17 @@ func freePorts(n int) ([]int, error) {
 			l.Close()
 		}
 	}()
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
+	for tries := 0; len(ports) < n; tries++ {
+		at := "127.0.0.1:" + strconv.Itoa(10_000+rand.IntN(20_000))
+		if tries > 100 {
+			at = "127.0.0.1:0" // whatever there is
+		}
+		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", at)
+		switch {
+		case err != nil && tries > 100:
 			return nil, fmt.Errorf("find a free port on loopback: %w", err)
+		case err != nil:
+			continue
 		}
 		held = append(held, l)
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
