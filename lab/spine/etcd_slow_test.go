@@ -4,9 +4,6 @@ package spine_test
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"fettle/internal/fettle"
@@ -15,24 +12,6 @@ import (
 )
 
 const slowDisk fettle.Code = "etcd.slow_disk"
-
-// throttle lets a host write so often a second to one of its disks, 0: as often as
-// it likes. The limit is in the host's own group, and goes with it.
-func throttle(t *testing.T, h *lab.Host, disk *lab.Disk, writes int) {
-	t.Helper()
-	number, err := os.ReadFile("/sys/block/" + filepath.Base(disk.Device) + "/dev")
-	if err != nil {
-		t.Fatal(err)
-	}
-	group := fmt.Sprintf("fettle-lab/lab%d/%s", h.Addr().As4()[2], h.Name())
-	files, err := filepath.Glob("/sys/fs/cgroup/*/" + group + "/blkio.throttle.write_iops_device")
-	if err != nil || len(files) != 1 {
-		t.Fatalf("this test needs the blkio controller (cgroup v1, CONFIG_BLK_DEV_THROTTLING) on the machine: %v, %v", files, err)
-	}
-	if err := os.WriteFile(files[0], fmt.Appendf(nil, "%s %d", strings.TrimSpace(string(number)), writes), 0); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // The disk under one member becomes slow: forty writes a second. Unit, health
 // and the other members show nothing of it; the member's own metrics do. Nothing
@@ -58,7 +37,9 @@ func TestLabEtcdSlowDisk(t *testing.T) {
 		t.Errorf("doctor could not see %v", found.NotSeen)
 	}
 	ids, before := c.identities(), c.Snapshot()
-	throttle(t, h, disks[h], 40)
+	if err := disks[h].Slow(40); err != nil {
+		t.Fatal(err)
+	}
 	in := c.WaitFor(slowDisk, c.member(h), fettle.Held, fettle.Escalated)
 	for _, e := range in.Story {
 		if e.Kind == fettle.EvRaised {
@@ -69,7 +50,9 @@ func TestLabEtcdSlowDisk(t *testing.T) {
 	other := goOn(c.Fleet, h, "other.service")
 	c.CheckUntouched(c.Incident(in.ID))
 
-	throttle(t, h, disks[h], 0)
+	if err := disks[h].Slow(0); err != nil {
+		t.Fatal(err)
+	}
 	c.CheckUntouched(c.WaitFor(slowDisk, c.member(h), fettle.Resolved))
 	c.CheckUnchanged(before, h.Name()+" other.service")
 	c.CheckOnly(in.Cause, other)
