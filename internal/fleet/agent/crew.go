@@ -231,6 +231,9 @@ func (c *crew) look(ctx context.Context, looks []fettle.Look) []fettle.Observati
 	for h, list := range want {
 		wg.Go(func() {
 			got := h.runner.Look(ctx, list)
+			// Its own telling is on the way; what is judged of it must not come later
+			// than the answer.
+			c.take(h, probe.Batch{Changed: slices.DeleteFunc(slices.Clone(got), func(o fettle.Observation) bool { return !o.Known() })})
 			mu.Lock()
 			defer mu.Unlock()
 			out = append(out, got...)

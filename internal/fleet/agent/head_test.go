@@ -128,13 +128,19 @@ type scriptedServer struct {
 
 func newScripted(t *testing.T, of identities) *scriptedServer {
 	t.Helper()
+	s := &scripted{told: make(chan *wire.SessionRequest, 64)}
+	return &scriptedServer{s, serve(t, of, s)}
+}
+
+// serve runs a server of the test's own until the test ends.
+func serve(t *testing.T, of identities, s wire.AgentServiceServer) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &scriptedServer{&scripted{told: make(chan *wire.SessionRequest, 64)}, l.Addr().String()}
 	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return of.server }))...)
-	wire.RegisterAgentServiceServer(g, s.scripted)
+	wire.RegisterAgentServiceServer(g, s)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
 	t.Cleanup(func() {
@@ -143,7 +149,7 @@ func newScripted(t *testing.T, of identities) *scriptedServer {
 			t.Error(err)
 		}
 	})
-	return s
+	return l.Addr().String()
 }
 
 // outcome waits for what came of the step, and returns why the agent said before that

@@ -69,10 +69,13 @@ func (p *picture) take(b probe.Batch) {
 	defer p.mu.Unlock()
 	touched := map[fettle.Subject]bool{}
 	for _, o := range b.Changed {
+		key := sight{o.Subject, o.Probe}
+		if was, ok := p.seen[key]; ok && was.Asked.Equal(o.Asked) && !o.Gone {
+			continue // an answer to a look is told twice
+		}
 		if !p.world.Observe(o) {
 			continue
 		}
-		key := sight{o.Subject, o.Probe}
 		if o.Gone {
 			delete(p.seen, key)
 		} else {

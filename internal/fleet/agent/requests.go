@@ -85,7 +85,7 @@ func (x *session) look(w *wire.Look) {
 			part, seen = append(part, seen[0]), seen[1:]
 		}
 		done := len(seen) == 0
-		x.push(func(now time.Time) *wire.SessionRequest {
+		x.pushLooked(func(now time.Time) *wire.SessionRequest {
 			answer := &wire.LookAnswer{Id: w.GetId(), Done: done}
 			for _, o := range part {
 				answer.Observations = append(answer.Observations, packed(o, now))

@@ -75,6 +75,7 @@ type session struct {
 
 	mu      sync.Mutex
 	answers []func(now time.Time) *wire.SessionRequest // made when they are sent, so that ages are right
+	looked  []func(now time.Time) *wire.SessionRequest // likewise; sent behind what follows from what was seen
 
 	probes  []string // that the server was told of; write's own, as settled is
 	settled bool

@@ -18,6 +18,16 @@ func (x *session) push(make func(now time.Time) *wire.SessionRequest) {
 	signal(x.wake)
 }
 
+// pushLooked queues the answer to a look. It is sent when what this agent judged of
+// what was seen has been: who asked would else decide on facts without the
+// conditions that are raised by them.
+func (x *session) pushLooked(make func(now time.Time) *wire.SessionRequest) {
+	x.mu.Lock()
+	x.looked = append(x.looked, make)
+	x.mu.Unlock()
+	signal(x.wake)
+}
+
 // write sends what waits, at once, until the session ends.
 func (x *session) write() {
 	for {
@@ -39,16 +49,11 @@ func (x *session) write() {
 // flush sends everything that waits.
 func (x *session) flush() error {
 	x.mu.Lock()
-	answers := x.answers
-	x.answers = nil
+	answers, looked := x.answers, x.looked // looked before what waits is taken: that has then all that they saw
+	x.answers, x.looked = nil, nil
 	x.mu.Unlock()
-	for _, answer := range answers {
-		now := x.a.o.Machine.Clock.Now()
-		m := answer(now)
-		m.NowNs = now.UnixNano()
-		if err := x.stream.Send(m); err != nil {
-			return err
-		}
+	if err := x.answer(answers); err != nil {
+		return err
 	}
 	if probes := x.a.crew.probes(); !slices.Equal(probes, x.probes) {
 		x.probes = probes
@@ -66,7 +71,22 @@ func (x *session) flush() error {
 	}
 	if settled && !x.settled {
 		x.settled = true
-		return x.send(&wire.SessionRequest{What: &wire.SessionRequest_Settled{Settled: &wire.Settled{}}})
+		if err := x.send(&wire.SessionRequest{What: &wire.SessionRequest_Settled{Settled: &wire.Settled{}}}); err != nil {
+			return err
+		}
+	}
+	return x.answer(looked)
+}
+
+// answer sends answers, each made at its time.
+func (x *session) answer(list []func(now time.Time) *wire.SessionRequest) error {
+	for _, make := range list {
+		now := x.a.o.Machine.Clock.Now()
+		m := make(now)
+		m.NowNs = now.UnixNano()
+		if err := x.stream.Send(m); err != nil {
+			return err
+		}
 	}
 	return nil
 }
