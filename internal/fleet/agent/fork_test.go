@@ -207,6 +207,10 @@ func (s *site) step(key string) fettle.Outcome {
 		incarnation, ok = s.server.Incarnation(host)
 		return ok
 	})
+	wait(s.t, "the lamp is looked after", func() bool {
+		got := s.server.Look(s.t.Context(), []fettle.Look{{Subject: s.lampIs(), Probe: "lamp.state"}})
+		return len(got) == 1 && got[0].Known()
+	})
 	s.decide(1, "intent of "+key)
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
