@@ -91,6 +91,12 @@ func TestUsage(t *testing.T) {
 			},
 			want: fettle.Facts{"read_only": false},
 		},
+		"shut down, still answering and showing rw": {
+			prepare: func(h *host) {
+				h.change(func(f *memmachine.Filesystem) { f.Mount.SuperOptions = []string{"rw", "shutdown"} })
+			},
+			want: fettle.Facts{"read_only": false, "write_error": "EIO"},
+		},
 		"shut down: what does not answer is not zero": {
 			prepare: func(h *host) { h.change(func(f *memmachine.Filesystem) { f.Dead = true }) },
 			want:    fettle.Facts{"write_error": "EIO", "read_only": false},

@@ -145,7 +145,7 @@ func inodesPermille(u machine.Usage) int64 {
 // a healthy filesystem writes nothing.
 func (i *instance) writeError(ctx context.Context, mt machine.Mount, statErr error, ro, nearlyFull bool) string {
 	switch {
-	case statErr != nil:
+	case statErr != nil, slices.Contains(mt.SuperOptions, "shutdown"): // the latter ext4's, since Linux 6.14
 		return "EIO"
 	case ro:
 		return "EROFS"
