@@ -25,7 +25,7 @@ func Catalogue() fettle.Catalogue {
 	return fettle.Catalogue{
 		Adapter:  "filesystem",
 		Doc:      "Local filesystems of one machine: full, out of inodes, read-only, shut down. Lets go what is declared disposable; never deletes what it does not know.",
-		Versions: "ext4, xfs, btrfs on kernel 6.18",
+		Versions: "ext4 on kernel 6.18; xfs and btrfs are looked at alike, and were not broken yet",
 		Kinds:    []fettle.KindSpec{{Kind: fettle.KindFilesystem, Doc: "HOST/MOUNTPOINT: a mounted local filesystem, at the first place where its root is mounted"}},
 		Conditions: []fettle.ConditionSpec{
 			{
