@@ -98,18 +98,24 @@ ExecStart=/bin/sh -c 'while :; do echo something >>/srv/data/app.out || exit 1; 
 	f.CheckStarts(h, "app.service", 1)
 	f.Shell(h, spine.Program+" thaw")
 	started := f.WaitFor(failed, unit, fettle.Resolved)
+	checkBegunOnce(t, started)
+	f.CheckStarts(h, "app.service", 2)
+	f.CheckOnly(in.Cause, other, started.Cause)
+}
+
+// checkBegunOnce fails the test unless one step was begun, and did not fail.
+func checkBegunOnce(t *testing.T, in fettle.Incident) {
+	t.Helper()
 	begun := 0
-	for _, e := range started.Story {
+	for _, e := range in.Story {
 		switch e.Kind {
 		case fettle.EvIntent:
 			begun++
 		case fettle.EvFailed, fettle.EvUndone:
-			t.Errorf("%s: %s", e.Kind, e.Text)
+			t.Errorf("incident %s: %s: %s", in.ID, e.Kind, e.Text)
 		}
 	}
 	if begun != 1 {
-		t.Errorf("%d steps were begun to start it, want 1", begun)
+		t.Errorf("incident %s of %s: %d steps were begun, want 1", in.ID, in.Cause, begun)
 	}
-	f.CheckStarts(h, "app.service", 2)
-	f.CheckOnly(in.Cause, other, started.Cause)
 }
