@@ -130,14 +130,17 @@ func (f *Fleet) CheckUntouched(in fettle.Incident) {
 	}
 }
 
+const slowDisk fettle.Code = "etcd.slow_disk"
+
 // CheckOnly fails the test unless these are the causes of all incidents that
 // there ever were, each once, in any order. One that was closed untouched since
-// another explains it does not count.
+// another explains it does not count; nor does a slow disk that nothing was done
+// about: the hosts' disks are all one in the end, and that one is sometimes slow.
 func (f *Fleet) CheckOnly(causes ...fettle.ConditionKey) {
 	f.t.Helper()
 	var got []string
 	for _, in := range f.Incidents() {
-		if in.State == fettle.Closed {
+		if in.State == fettle.Closed || in.Cause.Code == slowDisk && !slices.Contains(causes, in.Cause) {
 			f.CheckUntouched(in)
 			continue
 		}
