@@ -70,7 +70,7 @@ func (p *picture) take(b probe.Batch) {
 	touched := map[fettle.Subject]bool{}
 	for _, o := range b.Changed {
 		key := sight{o.Subject, o.Probe}
-		if was, ok := p.seen[key]; ok && was.Asked.Equal(o.Asked) && !o.Gone {
+		if was, ok := p.seen[key]; ok && was.Asked.Equal(o.Asked) && was.Reason == o.Reason && was.Facts.Equal(o.Facts) && !o.Gone {
 			continue // an answer to a look is told twice
 		}
 		if !p.world.Observe(o) {
