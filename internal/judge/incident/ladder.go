@@ -27,6 +27,14 @@ const wideWait = 10 * time.Second
 // verified: the observation that clears it may have to be polled for.
 const clearWait = 60 * time.Second
 
+// fitWait is how long after its beginning a trouble may be on its way to where a
+// rung fits, before a person is called: a process that is still ending (a member
+// that was sent SIGTERM hands its leadership over first) cannot be started yet.
+const fitWait = 10 * time.Second
+
+// fitEvery is how often it is looked at anew meanwhile.
+const fitEvery = 2 * time.Second
+
 // consider decides what is to be done next about an incident that waits for
 // nothing in particular.
 func (m *Mind) consider(r *Record) {
@@ -264,6 +272,9 @@ func (m *Mind) choose(r *Record, spec *fettle.ConditionSpec) (fettle.Plan, bool)
 		m.escalate(r, "it is not mended by Fettle: "+spec.NotMended)
 	case n < 0:
 		m.escalate(r, "no runbook here mends "+string(r.Cause.Code))
+	case !r.begun() && r.State != fettle.Escalated && m.now.Before(r.Opened.Add(fitWait)):
+		r.Progress.Wide = false // what is then, is looked at then
+		m.hold(r, "no rung of the ladder fits as things are; a person is called if none does soon", min(fitEvery, r.Opened.Add(fitWait).Sub(m.now)))
 	default:
 		m.tellSeen(r, spec)
 		m.escalate(r, "no rung of the ladder fits, or all were tried; a person must go on from here")

@@ -161,6 +161,41 @@ func TestNoRungFitsTellsWhatWasSeen(t *testing.T) {
 	}
 }
 
+// A trouble that has just begun may be on its way to where a rung fits: a process
+// that is still ending cannot be started. Nobody is called for ten seconds, and it
+// is looked at again and again, also where nobody tells of a change.
+func TestWaitsUntilARungFits(t *testing.T) {
+	const full = fettle.Subject("filesystem:h1/%2Fsrv")
+	usage := fettle.Observation{Subject: full, Host: "host:h1", Probe: "filesystem.usage", Facts: fettle.Facts{
+		"type": "ext4", "size_bytes": int64(1e9), "avail_bytes": int64(0), "free_bytes": int64(0), "used_permille": int64(1000), "write_error": "",
+		"inodes": int64(1000), "inodes_free": int64(900), "inodes_used_permille": int64(100), "read_only": false, "errors_count": int64(0),
+	}, Edges: []fettle.Edge{{From: full, Rel: fettle.RunsOn, To: "host:h1"}}}
+	fill := func(journal int64) fettle.Observation {
+		return fettle.Observation{Subject: full, Host: "host:h1", Probe: "filesystem.fill", Facts: fettle.Facts{
+			"journal_bytes": journal, "journal_limit_bytes": int64(1e8), "package_cache_bytes": int64(0), "rotated_log_bytes": int64(0),
+			"deleted_open_bytes": int64(0), "biggest": []string{},
+		}}
+	}
+	for _, fitsAt := range []time.Duration{5 * time.Second, 20 * time.Second} {
+		l := newLone(t, fettle.Suggest, usage, fill(0))
+		l.take(0, incident.Input{Observations: l.seen(0)})
+		for at := time.Second; at < 9*time.Second; at += time.Second {
+			if at == fitsAt {
+				l.sees = []fettle.Observation{usage, fill(5e8)}
+			}
+			l.take(at, incident.Input{})
+		}
+		in := l.only()
+		if len(l.calls) != 0 || in.State != map[bool]fettle.IncidentState{true: fettle.Proposed, false: fettle.Held}[fitsAt < 9*time.Second] {
+			t.Errorf("a rung fits at %s: after nine seconds it is %s (%s), calls %q: %v", fitsAt, in.State, in.Why, l.calls, in.Story)
+		}
+		l.take(11*time.Second, incident.Input{})
+		if called := len(l.calls) != 0; called != (fitsAt > 11*time.Second) {
+			t.Errorf("a rung fits at %s: after eleven seconds somebody was called: %v", fitsAt, called)
+		}
+	}
+}
+
 // Agents that start, or are back after a restart, tell one thing after another. That
 // no rung fits what is known so far calls nobody: what it rests on is told in a
 // moment, and the incident goes on. Where it never is, somebody is called.
