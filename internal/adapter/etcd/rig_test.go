@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -328,25 +329,30 @@ func (r *rig) try(m *testMember, action string, target fettle.Subject, params fe
 	return res, err
 }
 
+// portsTaken is where the next free port is looked for: tests that run side by side,
+// and whose members come and go, never get one that another had.
+var portsTaken = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(20_000)) // other processes look for ports too
+	return &n
+}()
+
 // freePorts are below those that the kernel hands out by itself: no connection of
-// another test takes one before its listener is there.
+// another test takes one while a member that had it is down.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	var ports []int
-	var open []net.Listener
 	for tries := 0; len(ports) < n; tries++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
-		switch {
-		case err != nil && tries > 100:
-			t.Fatal(err)
-		case err != nil:
+		port := 10_000 + int(portsTaken.Add(1)%20_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			if tries > 1000 {
+				t.Fatal(err)
+			}
 			continue
 		}
-		open = append(open, l)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	for _, l := range open {
 		l.Close()
+		ports = append(ports, port)
 	}
 	return ports
 }

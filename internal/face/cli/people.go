@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"fettle/internal/face/control"
 	"fettle/internal/face/show"
-	"fettle/internal/face/single"
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/wire"
@@ -35,7 +35,7 @@ func (r *remote) flags(c *cobra.Command) {
 
 // call connects, calls and disconnects. Errors of the wire become exits.
 func (r *remote) call(ctx context.Context, do func(context.Context, wire.AdminServiceClient) error) error {
-	id, err := pki.LoadIdentity(single.AdminDir(r.dir), pki.RoleAdmin)
+	id, err := pki.LoadIdentity(control.AdminDir(r.dir), pki.RoleAdmin)
 	if errors.Is(err, fs.ErrNotExist) {
 		return exit(ExitNoContact, "no identity for this command line in %s (run it where `fettle up` runs, as the same user, or name its folder with --dir)", r.dir)
 	}
@@ -44,7 +44,7 @@ func (r *remote) call(ctx context.Context, do func(context.Context, wire.AdminSe
 	}
 	address := r.server
 	if address == "" {
-		data, err := os.ReadFile(single.AddressFile(r.dir))
+		data, err := os.ReadFile(control.AddressFile(r.dir))
 		if err != nil {
 			return exit(ExitNoContact, "the server's address is not known: %w (name it with --server)", err)
 		}
@@ -387,14 +387,15 @@ func (a *app) tokenCommand() *cobra.Command {
 	var r remote
 	var address string
 	var life time.Duration
+	var forServer bool
 	c := &cobra.Command{
 		Use: "token", Short: "Make a token with which one machine may join", Args: cobra.NoArgs,
-		Example: "  fettle token --address 10.0.0.5:7401",
+		Example: "  fettle token --address 10.0.0.5:7401\n  fettle token --server-token    # for `fettle server --join`",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
 				ctx, cancel := short(ctx)
 				defer cancel()
-				t, err := api.JoinToken(ctx, &wire.JoinTokenRequest{Address: address, LifeNs: int64(life)})
+				t, err := api.JoinToken(ctx, &wire.JoinTokenRequest{Address: address, LifeNs: int64(life), Server: forServer})
 				if err != nil {
 					return err
 				}
@@ -404,6 +405,7 @@ func (a *app) tokenCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&address, "address", "", "at which the new machine reaches the server (default: as this command does)")
 	c.Flags().DurationVar(&life, "life", 0, "how long it may be used (default fifteen minutes)")
+	c.Flags().BoolVar(&forServer, "server-token", false, "for a further server of the fleet, which gets the fleet's authority; guard it accordingly")
 	r.flags(c)
 	return c
 }

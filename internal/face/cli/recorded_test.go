@@ -11,8 +11,8 @@ import (
 
 	"fettle/internal/adapter/all"
 	"fettle/internal/adapter/systemd"
+	"fettle/internal/face/control"
 	"fettle/internal/face/demo"
-	"fettle/internal/face/single"
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/store"
 	"fettle/internal/judge/expr"
@@ -104,7 +104,7 @@ func recorded(t *testing.T) (rec incident.Recording) {
 		t.Fatal(err)
 	}
 	mind, err := incident.New(incident.Options{
-		Catalogues: single.Catalogues(all.Adapters()), Policy: policy,
+		Catalogues: control.Catalogues(all.Adapters()), Policy: policy,
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 			return runbook.Load(runbooks.FS(), env, cats)
 		},

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fettle/internal/face/control"
 	"fettle/internal/face/show"
-	"fettle/internal/face/single"
 	"fettle/internal/judge/incident"
 )
 
@@ -33,7 +33,7 @@ decision with the recorded one. Exit status 0: the same; 1: it differs;
 				if err != nil {
 					return err
 				}
-				m, err := incident.New(incident.Options{Catalogues: single.Catalogues(a.Adapters), Books: a.books, Policy: rec.Policy, Evaluates: rec.Evaluates})
+				m, err := incident.New(incident.Options{Catalogues: control.Catalogues(a.Adapters), Books: a.books, Policy: rec.Policy, Evaluates: rec.Evaluates})
 				if err != nil {
 					return err
 				}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,17 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fettle/internal/face/control"
 	"fettle/internal/face/show"
 	"fettle/internal/face/single"
 	"fettle/internal/fettle"
-	"fettle/internal/judge/incident"
 	"fettle/internal/machine"
 	"fettle/internal/machine/linuxmachine"
 )
-
-// defaultListen is where a server listens when nothing is said: loopback, so
-// that nobody else reaches it until an administrator wants them to.
-const defaultListen = "127.0.0.1:7401"
 
 // openMachine opens this machine under an identity.
 func openMachine(stateDir string) func(context.Context, string) (machine.Machine, func() error, error) {
@@ -54,9 +49,8 @@ func stayLean() {
 }
 
 func (a *app) upCommand() *cobra.Command {
-	var dir, listen, policyFile string
+	var o serverFlags
 	var configs adapterFolder
-	var verbose bool
 	c := &cobra.Command{
 		Use: "up", Short: "Run server and agent here, and look after this machine",
 		Long: `Runs the server, with its embedded store, and an agent for this machine in one
@@ -64,59 +58,15 @@ process. Incidents survive restarts. Other machines join with a token from
 "fettle token". Ends cleanly when it is interrupted.`,
 		Example: "  sudo fettle up\n  sudo fettle up --listen 10.0.0.5:7401    # so that other machines can join", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			stayLean()
-			ctx := cmd.Context()
-			policy, _, err := readPolicy(policyFile)
-			if err != nil {
-				return err
-			}
-			h, err := linuxmachine.Open(ctx, linuxmachine.Config{Host: "server"})
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			name, err := os.Hostname()
-			if err != nil {
-				return fmt.Errorf("this machine's host name: %w", err)
-			}
-			agentDir := filepath.Join(dir, "agent")
-			p := a.printer()
-			f, err := single.Open(ctx, single.Options{
-				Dir: dir, Listen: listen, Adapters: a.Adapters, Books: a.books, Policy: policy, Clock: h.Ports().Clock, Version: a.Version,
-				Log:    logger(a.errOut, verbose),
-				Agents: []single.Agent{{Label: name, Dir: agentDir, ConfigDir: string(configs), Machine: openMachine(agentDir)}},
-				OnReady: func(address string) {
-					a.event(p, map[string]string{"ready": address}, func() { p.Line("ready: server and agent run, listening on %s", address) })
-				},
-				OnChange: func(r incident.Record, events []fettle.Event) {
-					for _, e := range events {
-						a.event(p, told{r.ID, r.Cause, r.State, e}, func() { p.Line("%s", p.Dim(r.ID+" "+string(r.Cause.Subject))); p.Event(r.Opened, e) })
-					}
-				},
+			return a.serve(cmd.Context(), o, func(ctx context.Context, so control.Options) (runner, error) {
+				agentDir := filepath.Join(o.dir, "agent")
+				return single.Open(ctx, single.Options{Options: so,
+					Agents: []single.Agent{{Label: so.Label, Dir: agentDir, ConfigDir: string(configs), Machine: openMachine(agentDir)}}})
 			})
-			switch {
-			case errors.Is(err, single.ErrRunning):
-				return &Exit{Code: ExitIll, Err: err}
-			case err != nil && ctx.Err() != nil: // asked to end before it had begun
-				return nil
-			case err != nil:
-				return err
-			}
-			err = f.Run(ctx)
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-			if ctx.Err() != nil && err == nil {
-				return nil
-			}
-			return err
 		},
 	}
-	c.Flags().StringVar(&dir, "dir", stateDir(), "folder for everything that is kept")
-	c.Flags().StringVar(&listen, "listen", defaultListen, "address of the server")
-	c.Flags().StringVar(&policyFile, "policy", "", "policy file (default "+configDir+"/policy.yaml, where it is there)")
+	o.flags(c)
 	configs.flag(c)
-	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what the parts do")
 	return c
 }
 

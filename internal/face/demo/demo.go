@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"fettle/internal/face/control"
 	"fettle/internal/face/show"
 	"fettle/internal/face/single"
 	"fettle/internal/fettle"
@@ -213,10 +214,10 @@ func (d *player) fleet(ctx context.Context, c *cluster, policy fettle.Policy) (*
 		}
 		agents = append(agents, single.Agent{Label: m.host, Dir: agentDir, ConfigDir: conf, Machine: d.machine(agentDir)})
 	}
-	return single.Open(ctx, single.Options{
-		Dir: filepath.Join(d.dir, "fettle"), Listen: "127.0.0.1:0", Adapters: d.o.Adapters, Books: d.o.Books, Policy: policy,
-		Clock: d.host.Ports().Clock, Version: d.o.Version, Agents: agents, OnChange: d.watch.onChange, Recorder: d.recorder,
-	})
+	return single.Open(ctx, single.Options{Agents: agents, Options: control.Options{
+		Dir: filepath.Join(d.dir, "fettle"), Listen: "127.0.0.1:0", Label: "demo", Adapters: d.o.Adapters, Books: d.o.Books, Policy: policy,
+		Clock: d.host.Ports().Clock, Version: d.o.Version, OnChange: d.watch.onChange, Recorder: d.recorder,
+	}})
 }
 
 // machine is this machine, with the demo's child processes in the place of

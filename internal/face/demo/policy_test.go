@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"fettle/internal/adapter/all"
-	"fettle/internal/face/single"
+	"fettle/internal/face/control"
 	"fettle/internal/fettle"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
@@ -25,7 +25,7 @@ func TestDefaultAsksBeforeAMemberIsRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := runbook.ParseTests(name, src, single.Catalogues(all.Adapters()))
+	file, err := runbook.ParseTests(name, src, control.Catalogues(all.Adapters()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func rehearsed(t *testing.T, file runbook.TestFile, policy fettle.Policy, level 
 	results, err := rehearse.File(&file, func(p fettle.Policy) (*incident.Mind, error) {
 		var err error
 		mind, err = incident.New(incident.Options{
-			Catalogues: single.Catalogues(all.Adapters()), Policy: p,
+			Catalogues: control.Catalogues(all.Adapters()), Policy: p,
 			Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 				return runbook.Load(runbooks.FS(), env, cats)
 			},

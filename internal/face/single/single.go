@@ -12,43 +12,20 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"os"
-	"os/user"
-	"path/filepath"
-	"strings"
 	"sync"
-	"time"
 
+	"fettle/internal/face/control"
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/agent"
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/server"
-	"fettle/internal/fleet/store"
-	"fettle/internal/judge/expr"
-	"fettle/internal/judge/incident"
-	"fettle/internal/judge/runbook"
-	"fettle/internal/loop"
 	"fettle/internal/machine"
 )
 
-// Options is what it is made of.
+// Options is what it is made of: a server that is alone, and agents.
 type Options struct {
-	Dir      string // everything that is kept; made, for its owner only
-	Listen   string // host:port of the server; port 0 chooses one
-	Adapters []machine.Adapter
-	Books    func(*expr.Env, []fettle.Catalogue) (*runbook.Set, error)
-	Policy   fettle.Policy
-	Clock    machine.Clock
-	Version  string
-	Log      *slog.Logger // nil: nothing is logged
-	Agents   []Agent
-	// OnChange and OnCall are the loop's, besides what the server does with them.
-	OnChange func(incident.Record, []fettle.Event)
-	OnCall   func(incidentID, text string)
-	Recorder *loop.Recorder // nil: nothing is recorded
-	// OnReady is told the address once the server listens.
-	OnReady func(address string)
+	control.Options
+	Agents []Agent
 }
 
 // Agent is one machine.
@@ -62,89 +39,29 @@ type Agent struct {
 
 // Fleet is the whole, ready to run.
 type Fleet struct {
-	o    Options
-	ca   *pki.CA
-	loop *loop.Loop
-	srv  *server.Server
-	st   *store.Etcd
-	lock *os.File
+	*control.Server
+	o     Options
+	ready chan string // gets the server's address once it listens
 }
 
-// Catalogues returns what a server with these adapters judges with.
-func Catalogues(adapters []machine.Adapter) []fettle.Catalogue {
-	list := make([]fettle.Catalogue, 0, len(adapters)+1)
-	for _, a := range adapters {
-		list = append(list, a.Catalogue())
-	}
-	return append(list, server.Catalogue())
-}
-
-// AdminDir is where the identity is kept with which the command line of this
-// machine speaks to the server.
-func AdminDir(dir string) string { return filepath.Join(dir, "admin") }
-
-// AddressFile holds the server's address for it.
-func AddressFile(dir string) string { return filepath.Join(AdminDir(dir), "server") }
-
-// Open prepares everything: authority, store, mind and server. Close it when Run
-// was not called, or has returned. ErrRunning: another process runs in Dir.
-func Open(ctx context.Context, o Options) (f *Fleet, err error) {
+// Open prepares everything. Close it when Run was not called, or has returned.
+// control.ErrRunning: another process runs in Dir.
+func Open(ctx context.Context, o Options) (*Fleet, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	held, err := lock(o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, held.Close())
+	f := &Fleet{ready: make(chan string, 1)}
+	tell := o.OnReady
+	o.OnReady = func(address string) {
+		f.ready <- address
+		if tell != nil {
+			tell(address)
 		}
-	}()
-	f = &Fleet{o: o, lock: held}
-	if f.ca, err = authority(filepath.Join(o.Dir, "ca"), o.Clock.Wall()); err != nil {
-		return nil, err
 	}
-	cats := Catalogues(o.Adapters)
-	mind, err := incident.New(incident.Options{Catalogues: cats, Books: o.Books, Policy: o.Policy, Evaluates: []fettle.Scope{fettle.ClusterScope}})
-	if err != nil {
-		return nil, err
-	}
-	if f.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: filepath.Join(o.Dir, "store"), Fleet: f.ca.Fleet()}); err != nil {
-		return nil, err
-	}
-	f.srv, err = server.New(server.Options{
-		CA: f.ca, Dir: filepath.Join(o.Dir, "server"), History: f.st, Catalogues: cats, Clock: o.Clock, Log: o.Log, Version: o.Version,
-	})
-	if err != nil {
-		return nil, errors.Join(err, f.st.Close())
-	}
-	lo := loop.Options{Mind: mind, Store: f.st, Hands: f.srv, Clock: o.Clock, OnCall: o.OnCall, OnChange: func(r incident.Record, e []fettle.Event) {
-		f.srv.Changed(r, e)
-		if o.OnChange != nil {
-			o.OnChange(r, e)
-		}
-	}}
-	if o.Recorder != nil {
-		lo.OnInput = o.Recorder.Input
-		o.Recorder.Policy, o.Recorder.Evaluates = o.Policy, []fettle.Scope{fettle.ClusterScope}
-	}
-	f.loop = loop.New(lo)
-	return f, nil
-}
-
-// Close closes the store, and lets another process into the folder.
-func (f *Fleet) Close() error { return errors.Join(f.st.Close(), f.lock.Close()) }
-
-// Loop is the loop, for asking and answering.
-func (f *Fleet) Loop() *loop.Loop { return f.loop }
-
-func authority(dir string, now time.Time) (*pki.CA, error) {
-	ca, err := pki.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return pki.Init(dir, now)
-	}
-	return ca, err
+	f.o = o
+	var err error
+	f.Server, err = control.Open(ctx, o.Options)
+	return f, err
 }
 
 // Run runs server and agents until ctx ends or one of them breaks, and returns
@@ -152,58 +69,36 @@ func authority(dir string, now time.Time) (*pki.CA, error) {
 func (f *Fleet) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", f.o.Listen)
-	if err != nil {
-		return fmt.Errorf("listen on %s: %w (choose another address with --listen)", f.o.Listen, err)
-	}
-	address := l.Addr().String()
-	if err := f.admin(address); err != nil {
-		return errors.Join(err, l.Close())
-	}
 	var group sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
-	run := func(name string, do func(context.Context) error) {
+	errs := make(chan error, 1+len(f.o.Agents)) // one for each
+	run := func(do func() error) {
 		group.Go(func() {
-			if err := do(ctx); err != nil && ctx.Err() == nil {
-				mu.Lock()
-				failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
-				mu.Unlock()
+			if err := do(); err != nil && ctx.Err() == nil {
+				errs <- err
 			}
 			cancel()
 		})
 	}
-	run("loop", f.loop.Run)
-	run("server", func(ctx context.Context) error { return f.srv.Run(ctx, f.loop, l) })
-	for _, a := range f.o.Agents {
-		run("agent "+a.Label, func(ctx context.Context) error { return f.agent(ctx, a, address) })
-	}
-	if f.o.OnReady != nil {
-		f.o.OnReady(address)
+	run(func() error { return f.Server.Run(ctx) })
+	select {
+	case address := <-f.ready:
+		for _, a := range f.o.Agents {
+			run(func() error {
+				if err := f.agent(ctx, a, address); err != nil {
+					return fmt.Errorf("agent %s: %w", a.Label, err)
+				}
+				return nil
+			})
+		}
+	case <-ctx.Done(): // it did not come to listen
 	}
 	group.Wait()
+	close(errs)
+	var failed error
+	for e := range errs {
+		failed = errors.Join(failed, e)
+	}
 	return failed
-}
-
-// admin keeps an identity for the command line of this machine.
-func (f *Fleet) admin(address string) error {
-	dir := AdminDir(f.o.Dir)
-	if _, err := f.ca.Issue(dir, pki.RoleAdmin, owner(), f.o.Clock.Wall(), pki.ServerLife); err != nil {
-		return err
-	}
-	if err := os.WriteFile(AddressFile(f.o.Dir), []byte(address+"\n"), 0o600); err != nil {
-		return fmt.Errorf("keep the server's address: %w", err)
-	}
-	return nil
-}
-
-// owner is the account that this runs as, and whose word the identity is.
-func owner() string {
-	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' }
-	if u, err := user.Current(); err == nil && u.Username != "" && strings.TrimFunc(u.Username, plain) == "" {
-		return u.Username
-	}
-	return fmt.Sprintf("uid-%d", os.Getuid())
 }
 
 // agent joins, as a machine elsewhere would, and runs.
@@ -211,7 +106,7 @@ func (f *Fleet) agent(ctx context.Context, a Agent, address string) error {
 	id, err := pki.LoadIdentity(a.Dir, pki.RoleAgent)
 	if errors.Is(err, fs.ErrNotExist) {
 		var token pki.Token
-		if token, err = f.ca.Invite(address, f.o.Clock.Wall(), 0); err != nil {
+		if token, err = f.Invite(ctx, address); err != nil {
 			return err
 		}
 		id, err = agent.Join(ctx, agent.JoinOptions{Token: token, Dir: a.Dir, Label: a.Label, Wall: f.o.Clock.Wall})

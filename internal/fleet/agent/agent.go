@@ -27,7 +27,7 @@ const closeWait = 10 * time.Second
 
 // Options is what an Agent runs with.
 type Options struct {
-	Server      string        // host:port
+	Server      string        // host:port of one; those that it has told of are kept in StateDir
 	Identity    *pki.Identity // of role agent
 	IdentityDir string        // where a renewed identity is kept; "": nowhere
 	StateDir    string        // made, for its owner only, if it is not there
@@ -61,9 +61,10 @@ type Agent struct {
 	picture  *picture
 	crew     *crew
 	freeze   *freeze
-	executor *execute.Executor // set by Run
-	refuses  string            // why the server is not obeyed, as the log was told last; connect's own
-	unbound  bool              // set by a test: no server is held to the head of its log
+	servers  *servers // set by Run, as executor is
+	executor *execute.Executor
+	refuses  string // why the server is not obeyed, as the log was told last; connect's own
+	unbound  bool   // set by a test: no server is held to the head of its log
 }
 
 // New makes an agent that does nothing until Run. The error names every mistake in
@@ -121,6 +122,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, j.Close()) }()
 	a.freeze.look()
+	a.servers = recallServers(a.o.StateDir, a.o.Server)
 	kept := recall(a.o.StateDir, a.o.Machine.Identity.BootID, a.o.Machine.Clock, a.o.Log)
 	a.picture.remember(kept)
 	a.executor, err = execute.New(execute.Options{

@@ -25,6 +25,7 @@
 //
 //	journal      keys, outcomes, the last head of the server's log (act/execute)
 //	agent.pem    identity, where the caller keeps it here too
+//	servers      where the fleet's servers are reached, as they have told
 //	freeze       there: this machine is frozen
 //	raised       which conditions are raised, so that a restart clears none that
 //	             nobody saw clear; raised.spare is its room on a full disk

@@ -29,12 +29,13 @@ import (
 
 // site is a server with its loop and its store on disk, and a machine with a lamp.
 type site struct {
-	t     *testing.T
-	ca    *pki.CA
-	dir   string
-	open  func(ctx context.Context, dir, fleet string) (loop.Store, error)
-	lamp  *lamp
-	agent Options
+	t        *testing.T
+	ca       *pki.CA
+	register *pki.Register
+	dir      string
+	open     func(ctx context.Context, dir, fleet string) (loop.Store, error)
+	lamp     *lamp
+	agent    Options
 
 	store  *spied
 	server *server.Server
@@ -80,7 +81,8 @@ func newSite(t *testing.T, open func(context.Context, string, string) (loop.Stor
 	if s.ca, err = pki.Init(filepath.Join(s.dir, "pki"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	id := admitted(t, s.ca)
+	s.register = pki.NewRegister(s.ca, pki.Folder(s.dir))
+	id := admitted(t, s.ca, s.register)
 	s.agent = Options{
 		Server: "127.0.0.1:0", Identity: id, StateDir: filepath.Join(s.dir, "state"), Rediscover: 10 * time.Millisecond,
 		Machine: memmachine.New(memmachine.Options{Host: id.Name.ID}).Ports(), Adapters: []machine.Adapter{s.lamp},
@@ -90,7 +92,7 @@ func newSite(t *testing.T, open func(context.Context, string, string) (loop.Stor
 }
 
 // admitted lets a machine in.
-func admitted(t *testing.T, ca *pki.CA) *pki.Identity {
+func admitted(t *testing.T, ca *pki.CA, in *pki.Register) *pki.Identity {
 	t.Helper()
 	authority, err := ca.Mint(pki.RoleServer, "s", time.Now(), time.Hour)
 	if err != nil {
@@ -100,7 +102,7 @@ func admitted(t *testing.T, ca *pki.CA) *pki.Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, cert, err := ca.Admit(req.CSR, "one", time.Now())
+	_, cert, err := in.Admit(t.Context(), req.CSR, "one", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +137,7 @@ func (s *site) up() {
 		s.t.Fatal(err)
 	}
 	if s.server, err = server.New(server.Options{
-		CA: s.ca, Dir: filepath.Join(s.dir, "server"), History: s.store, Catalogues: cats, Clock: s.agent.Machine.Clock,
+		CA: s.ca, Register: s.register, Dir: filepath.Join(s.dir, "server"), History: s.store, Catalogues: cats, Clock: s.agent.Machine.Clock,
 		Interval: 100 * time.Millisecond,
 	}); err != nil {
 		s.t.Fatal(err)

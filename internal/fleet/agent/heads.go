@@ -110,8 +110,8 @@ func (x *session) follows(err error) {
 	}
 	x.a.refuses = why
 	if why != "" {
-		x.a.o.Log.Error("this server is not obeyed: the machine is observed, and nothing is done", "server", x.a.o.Server, "why", why)
+		x.a.o.Log.Error("this server is not obeyed: the machine is observed, and nothing is done", "server", x.server, "why", why)
 		return
 	}
-	x.a.o.Log.Info("the server shows the log of decisions that this agent has seen: it is obeyed again", "server", x.a.o.Server)
+	x.a.o.Log.Info("the server shows the log of decisions that this agent has seen: it is obeyed again", "server", x.server)
 }

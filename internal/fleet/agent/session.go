@@ -36,19 +36,21 @@ const (
 	renewEvery = time.Hour
 )
 
-// connect keeps a session with the server until ctx ends.
+// connect keeps a session with a server until ctx ends.
 func (a *Agent) connect(ctx context.Context) error {
 	pause := firstPause
 	last := ""
 	for ctx.Err() == nil {
 		began := a.o.Machine.Clock.Now()
-		err := a.session(ctx)
+		address, round := a.servers.next()
+		err := a.session(ctx, address)
 		if text := err.Error(); ctx.Err() == nil && text != last { // said once, not with every try
 			last = text
-			a.o.Log.Warn("no session with the server; it is tried again", "server", a.o.Server, "error", err)
+			a.o.Log.Warn("no session with the server; it is tried again", "server", address, "error", err)
 		}
 		if a.o.Machine.Clock.Now().Sub(began) >= steady {
-			pause = firstPause
+			pause, round = firstPause, false
+			a.servers.stay()
 		}
 		// Half of it at least, so that many agents do not come at once.
 		due, stop := a.o.Machine.Clock.After(pause/2 + rand.N(pause/2+1))
@@ -57,7 +59,9 @@ func (a *Agent) connect(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 		stop()
-		pause = min(2*pause, lastPause)
+		if round {
+			pause = min(2*pause, lastPause)
+		}
 	}
 	return nil
 }
@@ -65,6 +69,7 @@ func (a *Agent) connect(ctx context.Context) error {
 // session is one connection to the server.
 type session struct {
 	a      *Agent
+	server string // its address
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stream wire.AgentService_SessionClient
@@ -86,18 +91,18 @@ type session struct {
 
 // session connects, tells what is, and serves the server until one of them ends.
 // It always returns an error.
-func (a *Agent) session(ctx context.Context) error {
+func (a *Agent) session(ctx context.Context, address string) error {
 	wall := a.o.Machine.Clock.Wall
 	if err := a.identity.Load().InTime(wall()); err != nil {
 		return err
 	}
-	conn, err := wire.Dial(a.o.Server, pki.ClientTLS(a.identity.Load, wall))
+	conn, err := wire.Dial(address, pki.ClientTLS(a.identity.Load, wall))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
-	x := &session{a: a, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
+	x := &session{a: a, server: address, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
 	defer x.wg.Wait()
 	defer cancel(nil)
 	if x.stream, err = wire.NewAgentServiceClient(conn).Session(ctx); err != nil {
@@ -171,7 +176,10 @@ func (x *session) greet(in <-chan *wire.SessionResponse) error {
 		x.interval = time.Duration(max(w.GetIntervalNs(), int64(100*time.Millisecond)))
 		x.meet(h.GetLog(), w.GetLog())
 		x.frozen(w.GetFreeze())
-		a.o.Log.Info("a session with the server has begun", "server", a.o.Server)
+		if err := a.servers.told(w.GetServers()); err != nil {
+			a.o.Log.Error("where the servers are is not kept; the next start knows fewer of them", "error", err)
+		}
+		a.o.Log.Info("a session with the server has begun", "server", x.server)
 		return nil
 	case <-late:
 		return errors.New("the server did not welcome this agent in time")

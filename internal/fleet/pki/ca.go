@@ -28,10 +28,8 @@ const (
 	backdated = time.Hour
 )
 
-// CA is the authority of one fleet. Its methods may be called concurrently, also
-// by several processes on one folder.
+// CA is the authority of one fleet. Its methods may be called concurrently.
 type CA struct {
-	dir   string
 	fleet string
 	cert  *x509.Certificate
 	key   *ecdsa.PrivateKey
@@ -94,7 +92,36 @@ func Open(dir string) (*CA, error) {
 	if !cert.IsCA || len(cert.URIs) != 1 || cert.URIs[0].Host == "" {
 		return nil, fmt.Errorf("open the fleet's authority %s: it holds the certificate of no authority (restore it from a backup)", path)
 	}
-	return &CA{dir: dir, fleet: cert.URIs[0].Host, cert: cert, key: key}, nil
+	return &CA{fleet: cert.URIs[0].Host, cert: cert, key: key}, nil
+}
+
+// Export returns the authority, its private key included, for another server of
+// the fleet: it leaves this process over mutual TLS to one who brought a token for
+// servers, and by no other way.
+func (ca *CA) Export() ([]byte, error) {
+	data, err := encode(ca.key, ca.cert.Raw)
+	if err != nil {
+		return nil, fmt.Errorf("hand the fleet's authority on: %w", err)
+	}
+	return data, nil
+}
+
+// Import keeps what Export returned in a folder, which is made if it is not there.
+// The authority's key must have the pin that is expected of it; one that is there
+// already is an error that wraps fs.ErrExist.
+func Import(dir string, data []byte, pin string) (*CA, error) {
+	if _, certs, err := decode(data); err != nil {
+		return nil, fmt.Errorf("take over the fleet's authority: %w", err)
+	} else if pinOf(certs[0]) != pin {
+		return nil, errors.New("take over the fleet's authority: it is not the one that the token names")
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, fmt.Errorf("take over the fleet's authority: %w", err)
+	}
+	if err := writeDurable(filepath.Join(dir, caFile), data, true); err != nil {
+		return nil, fmt.Errorf("take over the fleet's authority: %w", err)
+	}
+	return Open(dir)
 }
 
 // Fleet returns the fleet's identity.
@@ -216,4 +243,9 @@ func decode(data []byte) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
 		return nil, nil, errors.New("the certificate is not that of the private key")
 	}
 	return key, certs, nil
+}
+
+// PEM writes a certificate (DER) as PEM.
+func PEM(certificate []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
 }

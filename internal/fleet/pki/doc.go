@@ -3,8 +3,9 @@
 // a machine joins.
 //
 // A fleet has one authority (ECDSA P-256, X.509), made by Init together with the
-// fleet's identity. Everybody else has a certificate with one URI name, in the
-// form of SPIFFE (github.com/spiffe/spiffe, SPIFFE-ID.md):
+// fleet's identity; every server holds it (Export, Import). Who is in the fleet is in
+// a Register, on a Shelf that all servers read. Everybody else has a certificate
+// with one URI name, in the form of SPIFFE (github.com/spiffe/spiffe, SPIFFE-ID.md):
 //
 //	spiffe://<fleet>/<role>/<id>
 //
@@ -13,16 +14,17 @@
 // not only when the connection is made, since connections outlive certificates.
 //
 // It is not a public authority: no revocation lists, no intermediates, no names
-// of the DNS that mean anything. A host is sent away by taking it out of the
-// list of hosts (Forget); its certificate is then of no use.
+// of the DNS that mean anything. A host or a server is sent away by taking it out of
+// the register (Forget, ForgetServer); its certificate is then of no use.
 //
 // # Invariants
 //
 //   - A private key never leaves the file that it was made into, which only its
-//     owner may read. Every file is written whole and is durable, or is not there.
-//   - A token works once, within its time, and only its hash is kept. It carries
-//     the hash of the authority's public key, so the machine that joins knows
-//     whom it talks to before it says anything.
+//     owner may read, but for the authority's, which goes to further servers. Every
+//     file is written whole and is durable, or is not there.
+//   - A token works once, within its time, for one role, and only its hash is kept.
+//     It carries the hash of the authority's public key, so the machine that joins
+//     knows whom it talks to before it says anything.
 //   - An expired certificate, one of another fleet, or one with a role that is
 //     not known, is refused, with a sentence about what to do.
 //

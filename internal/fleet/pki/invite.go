@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -8,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -23,29 +22,25 @@ var ErrToken = errors.New("join token is not accepted")
 // invitation is what is kept of a token.
 type invitation struct {
 	Schema  int       `json:"schema"`
+	Role    Role      `json:"role"` // as what its bearer may join
 	Hash    string    `json:"hash"` // SHA-256 of the secret, hexadecimal
 	Expires time.Time `json:"expires"`
 }
 
-func (ca *CA) tokenFile(id string) string { return filepath.Join(ca.dir, "tokens", id+".json") }
-
-// Invite makes a token with which one machine may join at a server's address.
-// A life of 0 is TokenLife.
-func (ca *CA) Invite(address string, now time.Time, life time.Duration) (Token, error) {
+// Invite makes a token with which one machine may join at a server's address, as
+// what the role says: RoleAgent or RoleServer. A life of 0 is TokenLife.
+func (r *Register) Invite(ctx context.Context, role Role, address string, now time.Time, life time.Duration) (Token, error) {
 	if life == 0 {
 		life = TokenLife
 	}
-	t := Token{Address: address, ID: mint(idLength), Secret: mint(secretLength), Pin: ca.Pin()}
+	t := Token{Address: address, ID: mint(idLength), Secret: mint(secretLength), Pin: r.ca.Pin()}
 	if _, err := ParseToken(t.String()); err != nil {
 		return Token{}, fmt.Errorf("make a join token for address %q: %w", address, err)
 	}
-	ca.sweep(now)
-	data, err := json.Marshal(invitation{Schema: 1, Hash: hashOf(t.Secret), Expires: now.Add(life)})
+	r.sweep(ctx, now)
+	data, err := json.Marshal(invitation{Schema: 1, Role: role, Hash: hashOf(t.Secret), Expires: now.Add(life)})
 	if err == nil {
-		err = makeDir(filepath.Join(ca.dir, "tokens"))
-	}
-	if err == nil {
-		err = writeDurable(ca.tokenFile(t.ID), data, true)
+		err = r.shelf.Create(ctx, shelfTokens, t.ID, data)
 	}
 	if err != nil {
 		return Token{}, fmt.Errorf("make a join token: %w", err)
@@ -53,15 +48,15 @@ func (ca *CA) Invite(address string, now time.Time, life time.Duration) (Token, 
 	return t, nil
 }
 
-// Redeem uses a token up. It is gone before Redeem returns, durably, whatever
-// becomes of the answer: a token that may have worked does not work again.
+// Redeem uses a token of a role up. It is gone before Redeem returns, durably,
+// whatever becomes of the answer: a token that may have worked does not work again.
 // The error wraps ErrToken.
-func (ca *CA) Redeem(id, secret string, now time.Time) error {
+func (r *Register) Redeem(ctx context.Context, role Role, id, secret string, now time.Time) error {
 	const again = "(make a new one on the server with `fettle token`)"
 	if !made(id, idLength, "abcdefghijklmnopqrstuvwxyz234567") {
 		return fmt.Errorf("%w: it is not whole %s", ErrToken, again)
 	}
-	data, err := os.ReadFile(ca.tokenFile(id))
+	data, err := r.shelf.Read(ctx, shelfTokens, id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: it is unknown here, or was used already %s", ErrToken, again)
 	}
@@ -75,10 +70,13 @@ func (ca *CA) Redeem(id, secret string, now time.Time) error {
 	if subtle.ConstantTimeCompare([]byte(hashOf(secret)), []byte(in.Hash)) != 1 {
 		return fmt.Errorf("%w: its secret is wrong (copy all of it)", ErrToken)
 	}
+	if in.Role != role {
+		return fmt.Errorf("%w: it lets in one %s, and this is a %s %s", ErrToken, in.Role, role, again)
+	}
 	if !now.Before(in.Expires) {
 		return fmt.Errorf("%w: it expired at %s %s", ErrToken, in.Expires.UTC().Format(time.RFC3339), again)
 	}
-	if err := removeDurable(ca.tokenFile(id)); err != nil {
+	if err := r.shelf.Remove(ctx, shelfTokens, id); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: it was used already %s", ErrToken, again)
 		}
@@ -88,16 +86,15 @@ func (ca *CA) Redeem(id, secret string, now time.Time) error {
 }
 
 // sweep forgets tokens that expired a day ago; until then Redeem can say so.
-func (ca *CA) sweep(now time.Time) {
-	names, err := filepath.Glob(filepath.Join(ca.dir, "tokens", "*.json"))
+func (r *Register) sweep(ctx context.Context, now time.Time) {
+	records, err := r.shelf.List(ctx, shelfTokens)
 	if err != nil {
-		return
+		return // the next invitation sweeps again
 	}
-	for _, name := range names {
-		data, err := os.ReadFile(name)
+	for id, data := range records {
 		var in invitation
-		if err == nil && json.Unmarshal(data, &in) == nil && now.After(in.Expires.Add(24*time.Hour)) {
-			_ = os.Remove(name) // another sweep may have been quicker
+		if json.Unmarshal(data, &in) == nil && now.After(in.Expires.Add(24*time.Hour)) {
+			_ = r.shelf.Remove(ctx, shelfTokens, id) // another sweep may have been quicker
 		}
 	}
 }

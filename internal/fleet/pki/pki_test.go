@@ -40,11 +40,15 @@ func mustMint(t *testing.T, ca *CA, role Role, id string) *Identity {
 }
 
 func TestInitOnce(t *testing.T) {
-	ca := newCA(t)
-	if _, err := Init(ca.dir, now); !errors.Is(err, fs.ErrExist) {
+	dir := filepath.Join(t.TempDir(), "pki")
+	ca, err := Init(dir, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Init(dir, now); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("second Init: %v, want fs.ErrExist", err)
 	}
-	again, err := Open(ca.dir)
+	again, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,15 +62,19 @@ func TestInitOnce(t *testing.T) {
 
 func TestKeysAreTheOwnersOnly(t *testing.T) {
 	ca := newCA(t)
+	reg, shelf := newRegister(t, ca)
 	dir := filepath.Join(t.TempDir(), "admin")
 	if _, err := ca.Issue(dir, RoleAdmin, "root", now, PersonLife); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ca.Invite("h:1", now, 0); err != nil {
+	if _, err := reg.Invite(t.Context(), RoleAgent, "h:1", now, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Import(filepath.Join(dir, "authority"), mustExport(t, ca), ca.Pin()); err != nil {
 		t.Fatal(err)
 	}
 	files := 0
-	for _, root := range []string{dir, ca.dir} {
+	for _, root := range []string{dir, string(shelf)} {
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -172,22 +180,22 @@ func TestBrokenIdentityFiles(t *testing.T) {
 }
 
 func TestTokenWorksOnceInItsTime(t *testing.T) {
-	ca := newCA(t)
+	reg, shelf := newRegister(t, newCA(t))
 	invite := func() Token {
-		tok, err := ca.Invite("[::1]:7401", now, 0)
+		tok, err := reg.Invite(t.Context(), RoleAgent, "[::1]:7401", now, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return tok
 	}
 	tok := invite()
-	data, err := os.ReadFile(ca.tokenFile(tok.ID))
+	data, err := os.ReadFile(shelf.file(shelfTokens, tok.ID))
 	if err != nil || strings.Contains(string(data), tok.Secret) {
 		t.Fatalf("the secret is kept in the clear (%v)", err)
 	}
 	refused := func(id, secret string, at time.Time, want string) {
 		t.Helper()
-		if err := ca.Redeem(id, secret, at); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), want) {
+		if err := reg.Redeem(t.Context(), RoleAgent, id, secret, at); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want ErrToken with %q", err, want)
 		}
 	}
@@ -195,7 +203,10 @@ func TestTokenWorksOnceInItsTime(t *testing.T) {
 	refused("../../etc/pwd", tok.Secret, now, "not whole")
 	refused(strings.Repeat("a", idLength), tok.Secret, now, "unknown")
 	refused(tok.ID, tok.Secret, now.Add(TokenLife), "expired")
-	if err := ca.Redeem(tok.ID, tok.Secret, now.Add(TokenLife-1)); err != nil {
+	if err := reg.Redeem(t.Context(), RoleServer, tok.ID, tok.Secret, now); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "one agent") {
+		t.Errorf("a host's token lets in a server: %v", err)
+	}
+	if err := reg.Redeem(t.Context(), RoleAgent, tok.ID, tok.Secret, now.Add(TokenLife-1)); err != nil {
 		t.Fatalf("a good token: %v", err)
 	}
 	refused(tok.ID, tok.Secret, now, "used already")
@@ -205,7 +216,7 @@ func TestTokenWorksOnceInItsTime(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			if ca.Redeem(race.ID, race.Secret, now) == nil {
+			if reg.Redeem(t.Context(), RoleAgent, race.ID, race.Secret, now) == nil {
 				won.Store(i, true)
 			}
 		})
@@ -218,15 +229,15 @@ func TestTokenWorksOnceInItsTime(t *testing.T) {
 	}
 
 	old := invite()
-	if _, err := ca.Invite("h:1", now.Add(48*time.Hour), 0); err != nil {
+	if _, err := reg.Invite(t.Context(), RoleAgent, "h:1", now.Add(48*time.Hour), 0); err != nil {
 		t.Fatal(err)
 	}
 	refused(old.ID, old.Secret, now.Add(48*time.Hour), "unknown")
 }
 
 func TestTokenText(t *testing.T) {
-	ca := newCA(t)
-	tok, err := ca.Invite("[fe80::1]:7401", now, time.Minute)
+	reg, _ := newRegister(t, newCA(t))
+	tok, err := reg.Invite(t.Context(), RoleAgent, "[fe80::1]:7401", now, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +253,7 @@ func TestTokenText(t *testing.T) {
 			t.Errorf("the error tells the secret: %v", err)
 		}
 	}
-	if _, err := ca.Invite("nowhere", now, 0); err == nil {
+	if _, err := reg.Invite(t.Context(), RoleAgent, "nowhere", now, 0); err == nil {
 		t.Error("a token for an address without a port was made")
 	}
 }
@@ -406,11 +417,12 @@ func handshake(t *testing.T, server *Identity, client *tls.Config, at time.Time)
 
 func TestJoin(t *testing.T) {
 	ca := newCA(t)
+	reg, _ := newRegister(t, ca)
 	req, err := NewRequest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, cert, err := ca.Admit(req.CSR, "web1", now)
+	h, cert, err := reg.Admit(t.Context(), req.CSR, "web1", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,24 +452,81 @@ func TestJoin(t *testing.T) {
 		t.Error("SameKey cannot tell a renewal")
 	}
 
-	list, err := ca.Hosts()
+	list, err := reg.Hosts(t.Context())
 	if err != nil || len(list) != 1 || list[0].Label != "web1" {
 		t.Errorf("hosts %v, %v", list, err)
 	}
-	if !ca.Admitted(h.ID) || ca.Admitted("nobody") {
+	admitted := func(role Role, id string) bool {
+		ok, err := reg.Admitted(t.Context(), Name{Fleet: ca.Fleet(), Role: role, ID: id})
+		if err != nil {
+			t.Error(err)
+		}
+		return ok
+	}
+	if !admitted(RoleAgent, h.ID) || admitted(RoleAgent, "nobody") || admitted(RoleServer, h.ID) || !admitted(RoleViewer, "anna") {
 		t.Error("Admitted is wrong")
 	}
-	if err := ca.Forget(h.ID); err != nil || ca.Admitted(h.ID) {
-		t.Errorf("forget: %v; still admitted: %v", err, ca.Admitted(h.ID))
+	if err := reg.Forget(t.Context(), h.ID); err != nil || admitted(RoleAgent, h.ID) {
+		t.Errorf("forget: %v", err)
 	}
-	if err := ca.Forget(h.ID); !errors.Is(err, fs.ErrNotExist) {
+	if err := reg.Forget(t.Context(), h.ID); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("forget again: %v", err)
 	}
 	bad := append([]byte(nil), req.CSR...)
 	bad[len(bad)-1] ^= 1
-	if _, _, err := ca.Admit(bad, "x", now); err == nil {
+	if _, _, err := reg.Admit(t.Context(), bad, "x", now); err == nil {
 		t.Error("a request with a broken signature was signed")
 	}
+}
+
+// TestServersJoin: the first server needs nobody to let it in; a later one does,
+// gets the authority, and can be sent away, for good.
+func TestServersJoin(t *testing.T) {
+	ca := newCA(t)
+	reg, _ := newRegister(t, ca)
+	admitted := func(id string) bool {
+		ok, err := reg.Admitted(t.Context(), Name{Fleet: ca.Fleet(), Role: RoleServer, ID: id})
+		return ok && err == nil
+	}
+	if err := reg.Found(t.Context(), "first", "h1", now); err != nil || !admitted("first") {
+		t.Fatalf("the first server: %v", err)
+	}
+	h, _, err := reg.AdmitServer(t.Context(), mustRequest(t).CSR, "h2", now)
+	if err != nil || !admitted(h.ID) {
+		t.Fatalf("the second server: %v", err)
+	}
+	if err := reg.ForgetServer(t.Context(), h.ID); err != nil || admitted(h.ID) {
+		t.Errorf("sent away: %v", err)
+	}
+	if err := reg.Found(t.Context(), h.ID, "h2", now); err != nil || admitted(h.ID) {
+		t.Errorf("it is back by itself: %v", err)
+	}
+	dir := filepath.Join(t.TempDir(), "ca")
+	if _, err := Import(dir, mustExport(t, ca), newCA(t).Pin()); err == nil {
+		t.Error("an authority with another pin was taken over")
+	}
+	other, err := Import(dir, mustExport(t, ca), ca.Pin())
+	if err != nil || other.Fleet() != ca.Fleet() {
+		t.Fatalf("taken over: %v", err)
+	}
+	if _, err := Import(dir, mustExport(t, ca), ca.Pin()); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second authority in one folder: %v", err)
+	}
+}
+
+func mustExport(t *testing.T, ca *CA) []byte {
+	t.Helper()
+	data, err := ca.Export()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func newRegister(t *testing.T, ca *CA) (*Register, Folder) {
+	t.Helper()
+	shelf := Folder(filepath.Join(t.TempDir(), "register"))
+	return NewRegister(ca, shelf), shelf
 }
 
 func mustRequest(t *testing.T) *Request {

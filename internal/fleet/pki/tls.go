@@ -69,15 +69,28 @@ func (id *Identity) Peer(cs tls.ConnectionState, now time.Time) (Name, *x509.Cer
 		return Name{}, nil, fmt.Errorf("%w: none was shown (join this machine to the fleet first)", ErrStranger)
 	}
 	cert := cs.PeerCertificates[0]
-	name, err := id.chain(cert)
+	name, err := id.Bearer(cert, now)
 	if err != nil {
 		return Name{}, nil, err
 	}
-	if err := inTime(cert, now); err != nil {
-		return Name{}, nil, fmt.Errorf("%s: %w", name, err)
-	}
 	return name, cert, nil
 }
+
+// Bearer returns whose a certificate is, at this time. The error wraps ErrExpired or
+// ErrStranger. It proves nothing about who shows it.
+func (id *Identity) Bearer(cert *x509.Certificate, now time.Time) (Name, error) {
+	name, err := id.chain(cert)
+	if err != nil {
+		return Name{}, err
+	}
+	if err := inTime(cert, now); err != nil {
+		return Name{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return name, nil
+}
+
+// ServerName is in every server's certificate, and in nobody else's.
+const ServerName = serverName
 
 // InTime says whether the identity's own certificate is valid now.
 func (id *Identity) InTime(now time.Time) error {

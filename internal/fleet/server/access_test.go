@@ -109,6 +109,9 @@ func TestWhoMayCallWhat(t *testing.T) {
 	may["/fettle.wire.v1.AdminService/Watch"] = "viewer operator approver admin"
 	may["/fettle.wire.v1.AgentService/Session"] = "agent"
 	may["/fettle.wire.v1.EnrolService/Renew"] = "agent"
+	may["/fettle.wire.v1.AdminService/Servers"] = "viewer operator approver admin"
+	may["/fettle.wire.v1.AdminService/RemoveServer"] = "admin"
+	may["/fettle.wire.v1.EnrolService/JoinServer"] = "nobody agent unadmitted server viewer operator approver admin"
 	may["/fettle.wire.v1.EnrolService/Join"] = "nobody agent unadmitted server viewer operator approver admin"
 	if len(may) != len(methods()) {
 		t.Errorf("%d methods are expected here, there are %d: %v", len(may), len(methods()), methods())
@@ -288,7 +291,7 @@ func TestJoinRefused(t *testing.T) {
 		return err
 	}
 	invite := func(at time.Time) pki.Token {
-		tok, err := f.ca.Invite(f.address, at, 0)
+		tok, err := f.options.Register.Invite(t.Context(), pki.RoleAgent, f.address, at, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -157,11 +157,11 @@ func (a *admin) Answer(ctx context.Context, r *wire.AnswerRequest) (*wire.Answer
 		}
 		answer.Until = a.s.o.Clock.Now().Add(life)
 	}
-	b := a.s.brain.Load()
-	if b == nil {
+	t := a.s.term.Load()
+	if t == nil {
 		return nil, errStarting
 	}
-	return &wire.AnswerResponse{}, (*b).Answer(ctx, answer)
+	return &wire.AnswerResponse{}, t.brain.Answer(ctx, answer)
 }
 
 // SetFreeze implements wire.AdminServiceServer. It answers when the freeze is in

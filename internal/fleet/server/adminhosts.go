@@ -11,13 +11,14 @@ import (
 	"google.golang.org/grpc/status"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/incident"
 )
 
 // Hosts implements wire.AdminServiceServer.
-func (a *admin) Hosts(context.Context, *wire.HostsRequest) (*wire.HostsResponse, error) {
-	joined, err := a.s.o.CA.Hosts()
+func (a *admin) Hosts(ctx context.Context, _ *wire.HostsRequest) (*wire.HostsResponse, error) {
+	joined, err := a.s.o.Register.Hosts(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +49,8 @@ func (a *admin) Hosts(context.Context, *wire.HostsRequest) (*wire.HostsResponse,
 }
 
 // Forget implements wire.AdminServiceServer.
-func (a *admin) Forget(_ context.Context, r *wire.ForgetRequest) (*wire.ForgetResponse, error) {
-	if err := a.s.o.CA.Forget(r.GetId()); err != nil {
+func (a *admin) Forget(ctx context.Context, r *wire.ForgetRequest) (*wire.ForgetResponse, error) {
+	if err := a.s.o.Register.Forget(ctx, r.GetId()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, status.Errorf(codes.NotFound, "no host %.40q has joined (see `fettle hosts`)", r.GetId())
 		}
@@ -94,10 +95,17 @@ func (a *admin) JoinToken(ctx context.Context, r *wire.JoinTokenRequest) (*wire.
 			address = p.LocalAddr.String()
 		}
 	}
-	t, err := a.s.o.CA.Invite(address, a.s.o.Clock.Wall(), time.Duration(max(0, r.GetLifeNs())))
+	role := pki.RoleAgent
+	if r.GetServer() {
+		role = pki.RoleServer
+		if a.s.o.Cluster == nil {
+			return nil, status.Error(codes.FailedPrecondition, "this server is alone, and stays so (run `fettle server` on its folder instead of `fettle up`; others can join that)")
+		}
+	}
+	t, err := a.s.o.Register.Invite(ctx, role, address, a.s.o.Clock.Wall(), time.Duration(max(0, r.GetLifeNs())))
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	a.s.o.Log.Info("a join token was made", "by", callerOf(ctx).name.ID, "token", t.ID)
+	a.s.o.Log.Info("a join token was made", "for", role, "by", callerOf(ctx).name.ID, "token", t.ID)
 	return &wire.JoinTokenResponse{Token: t.String()}, nil
 }

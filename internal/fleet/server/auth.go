@@ -23,88 +23,126 @@ const anybody pki.Role = "anybody"
 // needs is the role that each call needs. A call that is not here is refused.
 func needs(method string) (pki.Role, bool) {
 	role, ok := map[string]pki.Role{
-		wire.EnrolService_Join_FullMethodName:       anybody, // it brings a token
-		wire.EnrolService_Renew_FullMethodName:      pki.RoleAgent,
-		wire.AgentService_Session_FullMethodName:    pki.RoleAgent,
-		wire.AdminService_Status_FullMethodName:     pki.RoleViewer,
-		wire.AdminService_Incidents_FullMethodName:  pki.RoleViewer,
-		wire.AdminService_Incident_FullMethodName:   pki.RoleViewer,
-		wire.AdminService_Hosts_FullMethodName:      pki.RoleViewer,
-		wire.AdminService_Groups_FullMethodName:     pki.RoleViewer,
-		wire.AdminService_Conditions_FullMethodName: pki.RoleViewer,
-		wire.AdminService_Log_FullMethodName:        pki.RoleViewer,
-		wire.AdminService_Watch_FullMethodName:      pki.RoleViewer,
-		wire.AdminService_SetFreeze_FullMethodName:  pki.RoleOperator,
-		wire.AdminService_Thaw_FullMethodName:       pki.RoleApprover, // it lets actions go on
-		wire.AdminService_Answer_FullMethodName:     pki.RoleApprover,
-		wire.AdminService_Forget_FullMethodName:     pki.RoleAdmin,
-		wire.AdminService_JoinToken_FullMethodName:  pki.RoleAdmin,
+		wire.EnrolService_Join_FullMethodName:         anybody, // it brings a token
+		wire.EnrolService_JoinServer_FullMethodName:   anybody, // likewise
+		wire.EnrolService_Renew_FullMethodName:        pki.RoleAgent,
+		wire.AgentService_Session_FullMethodName:      pki.RoleAgent,
+		wire.AdminService_Status_FullMethodName:       pki.RoleViewer,
+		wire.AdminService_Incidents_FullMethodName:    pki.RoleViewer,
+		wire.AdminService_Incident_FullMethodName:     pki.RoleViewer,
+		wire.AdminService_Hosts_FullMethodName:        pki.RoleViewer,
+		wire.AdminService_Groups_FullMethodName:       pki.RoleViewer,
+		wire.AdminService_Conditions_FullMethodName:   pki.RoleViewer,
+		wire.AdminService_Log_FullMethodName:          pki.RoleViewer,
+		wire.AdminService_Watch_FullMethodName:        pki.RoleViewer,
+		wire.AdminService_SetFreeze_FullMethodName:    pki.RoleOperator,
+		wire.AdminService_Thaw_FullMethodName:         pki.RoleApprover, // it lets actions go on
+		wire.AdminService_Answer_FullMethodName:       pki.RoleApprover,
+		wire.AdminService_Forget_FullMethodName:       pki.RoleAdmin,
+		wire.AdminService_JoinToken_FullMethodName:    pki.RoleAdmin,
+		wire.AdminService_Servers_FullMethodName:      pki.RoleViewer,
+		wire.AdminService_RemoveServer_FullMethodName: pki.RoleAdmin,
 	}[method]
 	return role, ok
 }
 
 // caller is who makes a call.
 type caller struct {
-	name pki.Name
-	cert *x509.Certificate
+	name    pki.Name
+	cert    *x509.Certificate // nil: none was shown
+	address string
+	by      pki.Name // the server that passed the call on; zero: it came from the caller
 }
 
 type callerKey struct{}
 
-// callerOf returns who makes the call of a handler; the zero caller of a Join.
+// callerOf returns who makes the call of a handler; of a Join only the address.
 func callerOf(ctx context.Context) caller {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	return c
 }
 
-// admit checks who calls and whether they may, and puts them into the context.
-func (s *Server) admit(ctx context.Context, method string) (context.Context, error) {
+// admit checks who calls and whether they may, as far as their certificate says it,
+// and puts them into the context.
+func (s *Server) admit(ctx context.Context, method string) (context.Context, caller, error) {
+	none := caller{}
 	need, ok := needs(method)
 	if !ok {
-		return nil, status.Errorf(codes.Unimplemented, "%s is not known here (upgrade the server)", method)
+		return nil, none, status.Errorf(codes.Unimplemented, "%s is not known here (upgrade the server)", method)
 	}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "the connection has no peer")
+		return nil, none, status.Error(codes.Unauthenticated, "the connection has no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "the connection is not TLS")
+		return nil, none, status.Error(codes.Unauthenticated, "the connection is not TLS")
 	}
-	if need == anybody {
-		return ctx, nil
+	c := caller{address: p.Addr.String()}
+	if need != anybody || len(info.State.PeerCertificates) > 0 {
+		var err error
+		if c.name, c.cert, err = s.identity.Load().Peer(info.State, s.o.Clock.Wall()); err != nil && need != anybody {
+			return nil, none, status.Error(codes.Unauthenticated, err.Error())
+		}
+		if c, err = s.behind(ctx, c); err != nil {
+			return nil, none, err
+		}
 	}
-	name, cert, err := s.identity.Load().Peer(info.State, s.o.Clock.Wall())
-	if err != nil {
-		return nil, status.Error(codes.Unauthenticated, err.Error())
+	if need == anybody { // it brings its own proof, and may be somebody who was sent away
+		c = caller{address: c.address, by: c.by}
+	} else if !c.name.Role.Includes(need) {
+		return nil, none, status.Errorf(codes.PermissionDenied, "this needs the role %s, and %s has the role %s (use an identity that has it)", need, c.name.ID, c.name.Role)
 	}
-	if !name.Role.Includes(need) {
-		return nil, status.Errorf(codes.PermissionDenied, "this needs the role %s, and %s has the role %s (use an identity that has it)", need, name.ID, name.Role)
+	return context.WithValue(ctx, callerKey{}, c), c, nil
+}
+
+// belongs checks that the caller, and the server that passed the call on, were not
+// sent away. Only the server that leads knows.
+func (s *Server) belongs(ctx context.Context, c caller) error {
+	for _, name := range []pki.Name{c.name, c.by} {
+		in, err := s.o.Register.Admitted(ctx, name)
+		switch {
+		case err != nil:
+			return status.Error(codes.Unavailable, err.Error())
+		case !in:
+			return status.Errorf(codes.PermissionDenied, "%s %s was sent away from the fleet (join again with a new token)", map[pki.Role]string{pki.RoleAgent: "host", pki.RoleServer: "server"}[name.Role], name.ID)
+		}
 	}
-	if name.Role == pki.RoleAgent && !s.o.CA.Admitted(name.ID) {
-		return nil, status.Errorf(codes.PermissionDenied, "host %s was sent away from the fleet (join again with a new token)", name.ID)
-	}
-	return context.WithValue(ctx, callerKey{}, caller{name, cert}), nil
+	return nil
 }
 
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
-	if ctx, err = s.admit(ctx, info.FullMethod); err != nil {
+	ctx, c, err := s.admit(ctx, info.FullMethod)
+	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if _, has := ctx.Deadline(); !has {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, wire.CallTimeout)
 		defer cancel()
 	}
 	defer s.caught(info.FullMethod, &err)
+	t, way, err := s.route(ctx, c)
+	if err != nil {
+		return nil, coded(err)
+	}
+	if t == nil {
+		return way.unary(ctx, info.FullMethod, req, c)
+	}
+	defer t.calls.Done()
+	defer context.AfterFunc(t.ctx, cancel)()
+	if err := s.belongs(ctx, c); err != nil {
+		return nil, err
+	}
 	resp, err = handle(ctx, req)
-	return resp, coded(err)
+	return resp, coded(t.explain(err))
 }
 
 // stream returns the interceptor of streams, which end with ctx.
 func (s *Server) stream(ctx context.Context) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
-		own, err := s.admit(ss.Context(), info.FullMethod)
+		own, c, err := s.admit(ss.Context(), info.FullMethod)
 		if err != nil {
 			return err
 		}
@@ -112,7 +150,19 @@ func (s *Server) stream(ctx context.Context) grpc.StreamServerInterceptor {
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
 		defer s.caught(info.FullMethod, &err)
-		return coded(handle(srv, &withContext{ss, own}))
+		t, way, err := s.route(own, c)
+		if err != nil {
+			return coded(err)
+		}
+		if t == nil {
+			return way.stream(&withContext{ss, own}, info.FullMethod, c, &s.sessions)
+		}
+		defer t.calls.Done()
+		defer context.AfterFunc(t.ctx, cancel)()
+		if err := s.belongs(own, c); err != nil {
+			return err
+		}
+		return coded(t.explain(handle(srv, &withContext{ss, own})))
 	}
 }
 

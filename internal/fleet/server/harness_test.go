@@ -186,7 +186,7 @@ func newFleet(t testing.TB, change ...func(*server.Options)) *fleet {
 	}
 	f := &fleet{t: t, ca: ca, dir: dir, brain: newBrain(t, server.Catalogue(), toyCatalogue()), clock: &skewed{Clock: memmachine.New(memmachine.Options{}).Ports().Clock}}
 	f.options = server.Options{
-		CA: ca, Dir: filepath.Join(dir, "server"), History: store.NewMemory(ca.Fleet()), Clock: f.clock, Version: "test",
+		CA: ca, Register: pki.NewRegister(ca, pki.Folder(dir)), Dir: filepath.Join(dir, "server"), History: store.NewMemory(ca.Fleet()), Clock: f.clock, Version: "test",
 		Catalogues: []fettle.Catalogue{server.Catalogue(), toyCatalogue()},
 		Interval:   100 * time.Millisecond, LostAfter: 200 * time.Millisecond, Log: logger(t),
 	}
@@ -278,7 +278,7 @@ func (f *fleet) dial(id *pki.Identity) *connection {
 // join lets a machine in, over the socket.
 func (f *fleet) join(label string) (*pki.Identity, string) {
 	f.t.Helper()
-	tok, err := f.ca.Invite(f.address, time.Now(), 0)
+	tok, err := f.options.Register.Invite(f.t.Context(), pki.RoleAgent, f.address, time.Now(), 0)
 	if err != nil {
 		f.t.Fatal(err)
 	}

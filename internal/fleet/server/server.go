@@ -44,7 +44,9 @@ type History interface {
 // Options is what a Server runs with.
 type Options struct {
 	CA         *pki.CA
-	Dir        string // the server's own identity is kept here
+	Register   *pki.Register // who is in the fleet
+	Dir        string        // the server's own identity is kept here
+	Cluster    Cluster       // the other servers of the fleet; nil: there is none
 	History    History
 	Catalogues []fettle.Catalogue // to know which conditions agents may judge
 	Clock      machine.Clock
@@ -68,8 +70,9 @@ type Server struct {
 	watchers watchers
 	heads    heads
 
-	brain    atomic.Pointer[Brain] // nil while Run does not run
-	sessions sync.WaitGroup        // what reads and writes them
+	term     atomic.Pointer[term] // nil while another server leads, or none; set under mu
+	sessions sync.WaitGroup       // what reads and writes them
+	relays   relays
 
 	mu        sync.Mutex // guards what follows; taken after a host's, never before
 	hosts     map[fettle.Subject]*host
@@ -82,8 +85,8 @@ type look struct {
 	probe   string
 }
 
-// New makes a server, and its identity where there is none yet. It knows the
-// hosts that have joined, none of them connected. It does nothing until Run.
+// New makes a server, and its identity where there is none yet. It does nothing
+// until Run, or Serve and Lead.
 func New(o Options) (*Server, error) {
 	if o.Interval == 0 {
 		o.Interval = interval
@@ -106,13 +109,6 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.self = fettle.NewSubject(KindServer, s.identity.Load().Name.ID)
-	joined, err := o.CA.Hosts()
-	if err != nil {
-		return nil, err
-	}
-	for _, h := range joined {
-		s.host(fettle.HostSubject(h.ID)).label = h.Label
-	}
 	return s, nil
 }
 
@@ -129,13 +125,27 @@ func (s *Server) renew() error {
 // Subject is the server as an observer.
 func (s *Server) Subject() fettle.Subject { return s.self }
 
-// Run serves on the listeners, which it closes, until ctx ends or a listener
-// breaks. It returns when every session has ended.
+// Run serves on the listeners and leads: the whole of a server that is alone. It
+// returns as Serve does, or when it could not lead.
 func (s *Server) Run(ctx context.Context, brain Brain, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.brain.Store(&brain)
-	defer s.brain.Store(nil)
+	errs := make(chan error, 2) // one for each
+	for _, run := range []func() error{
+		func() error { return s.Lead(ctx, brain) },
+		func() error { return s.Serve(ctx, listeners...) },
+	} {
+		go func() { errs <- run(); cancel() }() // both are waited for
+	}
+	return errors.Join(<-errs, <-errs)
+}
+
+// Serve answers on the listeners, which it closes, until ctx ends or a listener
+// breaks. What this server cannot answer, since another one leads, it passes on to
+// that one. It returns when every session has ended.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g := grpc.NewServer(append(wire.ServerOptions(pki.ServerTLS(s.identity.Load)),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream(ctx)))...)
 	wire.RegisterEnrolServiceServer(g, &enrol{s: s})
@@ -153,32 +163,26 @@ func (s *Server) Run(ctx context.Context, brain Brain, listeners ...net.Listener
 			cancel() // none is served any more, or one that should be is not
 		})
 	}
-	wg.Go(func() { s.attend(ctx) })
+	wg.Go(func() { s.stayValid(ctx) })
 	<-ctx.Done()
 	g.Stop() // closes listeners and connections, and waits for the handlers
 	s.sessions.Wait()
 	wg.Wait()
+	s.relays.close()
 	return failed
 }
 
-// attend says periodically which agents are connected, and keeps the server's
-// certificate valid.
-func (s *Server) attend(ctx context.Context) {
-	s.feedAgents()
-	next := s.o.Clock.Now().Add(renewEvery)
+// stayValid keeps the server's certificate valid.
+func (s *Server) stayValid(ctx context.Context) {
 	for {
-		timer, stop := s.o.Clock.After(min(agentEvery, s.o.LostAfter/2))
+		timer, stop := s.o.Clock.After(renewEvery)
 		select {
 		case <-ctx.Done():
 			stop()
 			return
-		case now := <-timer:
-			s.feedAgents()
-			if now.After(next) {
-				next = now.Add(renewEvery)
-				if err := s.renew(); err != nil {
-					s.o.Log.Error("the server's certificate could not be renewed", "error", err, "expires", s.identity.Load().Expires())
-				}
+		case <-timer:
+			if err := s.renew(); err != nil {
+				s.o.Log.Error("the server's certificate could not be renewed", "error", err, "expires", s.identity.Load().Expires())
 			}
 		}
 	}
@@ -186,8 +190,8 @@ func (s *Server) attend(ctx context.Context) {
 
 // feed gives an input to the loop.
 func (s *Server) feed(in incident.Input) {
-	if b := s.brain.Load(); b != nil {
-		(*b).Feed(in)
+	if t := s.term.Load(); t != nil {
+		t.brain.Feed(in)
 	}
 }
 
@@ -196,11 +200,11 @@ var errStarting = errors.New("the server is starting or stopping (try again)")
 
 // ask runs f on the mind and waits for it.
 func (s *Server) ask(ctx context.Context, f func(*incident.Mind)) error {
-	b := s.brain.Load()
-	if b == nil {
+	t := s.term.Load()
+	if t == nil {
 		return errStarting
 	}
-	err := (*b).Ask(ctx, f)
+	err := t.brain.Ask(ctx, f)
 	if errors.Is(err, loop.ErrStopped) {
 		return errStarting
 	}

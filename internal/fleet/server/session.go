@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"fettle/internal/fleet/wire"
@@ -108,9 +107,7 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 	host := s.host(who.name.Host())
 	s.mu.Unlock()
 	x := newSession(ctx, cancel, host, h)
-	if p, ok := peer.FromContext(ctx); ok {
-		x.about.address = p.Addr.String()
-	}
+	x.about.address = who.address
 	x.heard = first.at
 	x.clocks.Heard(first.at, first.message.GetNowNs())
 	head, err := s.met(ctx, x, h.GetLog())
@@ -118,12 +115,15 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 		return err
 	}
 	x.push(&wire.SessionResponse{What: &wire.SessionResponse_Welcome{Welcome: &wire.Welcome{
-		Schema: wire.Schema, Fleet: who.name.Fleet, IntervalNs: int64(s.o.Interval), Freeze: freeze, Log: head}}})
+		Schema: wire.Schema, Fleet: who.name.Fleet, IntervalNs: int64(s.o.Interval), Freeze: freeze, Log: head, Servers: s.addresses(ctx)}}})
 	welcomed := s.o.Clock.Now()
 	host.attach(x)
 	defer host.detach(x)
 	// What changed between the questions above and now.
-	if !s.o.CA.Admitted(who.name.ID) {
+	switch in, err := s.o.Register.Admitted(ctx, who.name); {
+	case err != nil:
+		return err
+	case !in:
 		return errForgotten
 	}
 	if freeze, err = s.frozen(ctx); err != nil {

@@ -19,7 +19,9 @@ const (
 	etcdQuota = 2 << 30
 	// etcdKeep is how many old revisions stay readable; nothing here reads any.
 	etcdKeep = "1000"
-	// One member elects itself. Shorter ticks start no quicker and cost idle time.
+	// One member elects itself; of several, another leads within half a second to a
+	// second of the last word of the one before. A leader that is only slow costs one
+	// election. Shorter ticks start no quicker and cost idle time.
 	etcdTickMs     = 100
 	etcdElectionMs = 500
 	etcdMaxOps     = 1 << 16
@@ -30,8 +32,9 @@ const (
 	startWait     = 60 * time.Second
 )
 
-// embedded is an etcd server in this process that nothing outside can reach: it
-// listens on one unix socket, in a folder that only its owner may enter.
+// embedded is an etcd server in this process that nothing outside can reach but
+// its peers, where it has any: it listens for clients on one unix socket, in a folder
+// that only its owner may enter.
 //
 // It is spoken to over that socket and not by etcd's in-process client, which
 // panics and deadlocks (Defragment, Status after Close, many watches). There may
@@ -42,7 +45,7 @@ type embedded struct {
 	temp   string // folder of the socket, when the data folder's path is too long for one
 }
 
-func startEmbedded(ctx context.Context, dir string) (_ *embedded, err error) {
+func startEmbedded(ctx context.Context, dir string, peers *Peers) (_ *embedded, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func startEmbedded(ctx context.Context, dir string) (_ *embedded, err error) {
 		}
 		socket = filepath.Join(s.temp, "etcd.sock")
 	}
-	conf, err := etcdConfig(dir, socket)
+	conf, err := etcdConfig(dir, socket, peers)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +77,11 @@ func startEmbedded(ctx context.Context, dir string) (_ *embedded, err error) {
 		s.etcd = nil
 		return nil, fmt.Errorf("start the embedded etcd in %s: %w (its log is %s)", dir, err, conf.LogOutputs[0])
 	}
-	ctx, cancel := context.WithTimeout(ctx, startWait)
-	defer cancel()
+	if peers == nil { // one of several is ready when a majority is there, whenever that is
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, startWait)
+		defer cancel()
+	}
 	select {
 	case <-s.etcd.Server.ReadyNotify():
 	case <-s.etcd.Server.StopNotify():
@@ -95,7 +101,7 @@ func startEmbedded(ctx context.Context, dir string) (_ *embedded, err error) {
 	return s, nil
 }
 
-func etcdConfig(dir, socket string) (*embed.Config, error) {
+func etcdConfig(dir, socket string, peers *Peers) (*embed.Config, error) {
 	conf := embed.NewConfig()
 	conf.Name = "fettle"
 	conf.Dir = filepath.Join(dir, "data")
@@ -107,6 +113,9 @@ func etcdConfig(dir, socket string) (*embed.Config, error) {
 	conf.ListenPeerUrls, conf.AdvertisePeerUrls = nil, []url.URL{peer}
 	conf.InitialCluster = conf.Name + "=" + peer.String()
 	conf.TickMs, conf.ElectionMs = etcdTickMs, etcdElectionMs
+	if peers != nil {
+		peers.configure(conf)
+	}
 	conf.QuotaBackendBytes = etcdQuota
 	conf.AutoCompactionMode, conf.AutoCompactionRetention = embed.CompactorModeRevision, etcdKeep
 	conf.MaxRequestBytes, conf.MaxTxnOps = MaxTxn+(1<<20), etcdMaxOps

@@ -19,7 +19,7 @@ import (
 const (
 	keyFleet   = "/fettle/fleet"
 	keyEpoch   = "/fettle/epoch"
-	keyLeader  = "/fettle/leader"
+	keyLeader  = "/fettle/leader" // of a server that is alone
 	keyHead    = "/fettle/head"
 	keyFreeze  = "/fettle/freeze"
 	keyRecords = "/fettle/record/"
@@ -42,6 +42,9 @@ type EtcdOptions struct {
 	// administrator sets it after restoring or moving the store, since its
 	// revisions began anew. 0: as it is.
 	Epoch uint64
+	// Peers are the other servers of the fleet. nil: there is none, and there will be
+	// none.
+	Peers *Peers
 }
 
 // Etcd is a store in etcd. Its methods may be called concurrently.
@@ -51,6 +54,7 @@ type Etcd struct {
 	kv     clientv3.KV
 
 	mu      sync.Mutex
+	leader  string // the key that says who leads; "": nobody here
 	token   fettle.Token
 	head    loop.Head
 	headRev int64 // etcd's revision at which head was written
@@ -61,7 +65,7 @@ type Etcd struct {
 // OpenEtcd starts the embedded etcd and connects to it. It blocks until that is
 // ready, for about half a second.
 func OpenEtcd(ctx context.Context, o EtcdOptions) (*Etcd, error) {
-	server, err := startEmbedded(ctx, o.Dir)
+	server, err := startEmbedded(ctx, o.Dir, o.Peers)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
@@ -84,8 +88,9 @@ func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callWait)
 }
 
-// Load implements loop.Store. It takes leadership: whoever led before cannot
-// commit any more.
+// Load implements loop.Store. A server that is alone takes leadership by it: whoever
+// led before cannot commit any more. One of several must have been elected
+// (Campaign).
 func (e *Etcd) Load(ctx context.Context) (loop.State, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -100,10 +105,15 @@ func (e *Etcd) Load(ctx context.Context) (loop.State, error) {
 }
 
 func (e *Etcd) load(ctx context.Context) (loop.State, error) {
-	token, err := e.lead(ctx)
+	epoch, err := e.settle(ctx)
 	if err != nil {
 		return loop.State{}, err
 	}
+	revision, err := e.lead(ctx)
+	if err != nil {
+		return loop.State{}, err
+	}
+	token := fettle.Token{Fleet: e.o.Fleet, Epoch: epoch, Revision: uint64(revision)}
 	h := newHeld()
 	read := func(prefix string, into map[string][]byte) error {
 		return e.each(ctx, prefix, "", func(key string, value []byte) error {
@@ -129,30 +139,38 @@ func (e *Etcd) load(ctx context.Context) (loop.State, error) {
 	return s, err
 }
 
-// lead makes a new leader key. Its revision of creation is the token's: it grows
-// with every change of leader, and is known to etcd for as long as the key lives.
-func (e *Etcd) lead(ctx context.Context) (fettle.Token, error) {
-	epoch, err := e.settle(ctx)
-	if err != nil {
-		return fettle.Token{}, err
-	}
+// lead returns the revision of creation of the key that makes this process the
+// leader: it grows with every change of leader, and is known to etcd for as long as
+// the key lives. A server that is alone makes the key; of several, Campaign made it.
+func (e *Etcd) lead(ctx context.Context) (int64, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
+	if e.o.Peers != nil {
+		got, err := e.kv.Get(ctx, e.leader)
+		if err == nil && (e.leader == "" || len(got.Kvs) == 0) {
+			err = loop.ErrNotLeader
+		}
+		if err != nil {
+			return 0, err
+		}
+		return got.Kvs[0].CreateRevision, nil
+	}
 	// A key keeps its revision of creation until it is deleted, and one
 	// transaction may not touch it twice.
 	if _, err := e.kv.Delete(ctx, keyLeader); err != nil {
-		return fettle.Token{}, err
+		return 0, err
 	}
 	resp, err := e.kv.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(keyLeader), "=", 0)).
 		Then(clientv3.OpPut(keyLeader, e.o.Fleet)).Commit()
 	if err != nil {
-		return fettle.Token{}, err
+		return 0, err
 	}
 	if !resp.Succeeded {
-		return fettle.Token{}, fmt.Errorf("%w: it took over in the same moment", loop.ErrNotLeader)
+		return 0, fmt.Errorf("%w: it took over in the same moment", loop.ErrNotLeader)
 	}
-	return fettle.Token{Fleet: e.o.Fleet, Epoch: epoch, Revision: uint64(resp.Header.Revision)}, nil
+	e.leader = keyLeader
+	return resp.Header.Revision, nil
 }
 
 // settle checks whose store it is and returns its epoch.

@@ -55,9 +55,9 @@ func (e *Etcd) try(ctx context.Context, t loop.Txn) (bool, error) {
 		return false, fmt.Errorf("commit: %w", err)
 	}
 	resp, err := e.kv.Txn(ctx).If(
-		clientv3.Compare(clientv3.CreateRevision(keyLeader), "=", int64(e.token.Revision)),
+		clientv3.Compare(clientv3.CreateRevision(e.leader), "=", int64(e.token.Revision)),
 		clientv3.Compare(clientv3.ModRevision(keyHead), "=", e.headRev),
-	).Then(ops...).Else(clientv3.OpGet(keyLeader), clientv3.OpGet(keyHead)).Commit()
+	).Then(ops...).Else(clientv3.OpGet(e.leader), clientv3.OpGet(keyHead)).Commit()
 	if err != nil {
 		e.unsure = true
 		return false, fmt.Errorf("commit: %w", explain(err))

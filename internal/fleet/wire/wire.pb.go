@@ -155,6 +155,219 @@ func (x *JoinResponse) GetAuthority() []byte {
 	return nil
 }
 
+type JoinServerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schema        int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	TokenId       string                 `protobuf:"bytes,2,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	Secret        string                 `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	Csr           []byte                 `protobuf:"bytes,4,opt,name=csr,proto3" json:"csr,omitempty"`     // PKCS #10, DER
+	Label         string                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"` // host name
+	Peer          string                 `protobuf:"bytes,6,opt,name=peer,proto3" json:"peer,omitempty"`   // host:port at which the other servers' stores reach this one's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinServerRequest) Reset() {
+	*x = JoinServerRequest{}
+	mi := &file_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinServerRequest) ProtoMessage() {}
+
+func (x *JoinServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinServerRequest.ProtoReflect.Descriptor instead.
+func (*JoinServerRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *JoinServerRequest) GetSchema() int32 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *JoinServerRequest) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *JoinServerRequest) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *JoinServerRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+func (x *JoinServerRequest) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *JoinServerRequest) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+type JoinServerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`                       // X.509, DER
+	Authority     []byte                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`                           // X.509, DER; its key has the pin that the token names
+	AuthorityKey  []byte                 `protobuf:"bytes,3,opt,name=authority_key,json=authorityKey,proto3" json:"authority_key,omitempty"` // pki.CA.Export
+	Members       []*StoreMember         `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`                               // all, the new one among them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinServerResponse) Reset() {
+	*x = JoinServerResponse{}
+	mi := &file_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinServerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinServerResponse) ProtoMessage() {}
+
+func (x *JoinServerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinServerResponse.ProtoReflect.Descriptor instead.
+func (*JoinServerResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *JoinServerResponse) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *JoinServerResponse) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *JoinServerResponse) GetAuthorityKey() []byte {
+	if x != nil {
+		return x.AuthorityKey
+	}
+	return nil
+}
+
+func (x *JoinServerResponse) GetMembers() []*StoreMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// StoreMember is a server's part of the store.
+type StoreMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`        // the server's
+	Peer          string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`        // host:port for other servers' stores
+	Learner       bool                   `protobuf:"varint,3,opt,name=learner,proto3" json:"learner,omitempty"` // it catches up and has no vote yet
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreMember) Reset() {
+	*x = StoreMember{}
+	mi := &file_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreMember) ProtoMessage() {}
+
+func (x *StoreMember) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
+func (*StoreMember) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StoreMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StoreMember) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *StoreMember) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
 type RenewRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Schema        int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
@@ -165,7 +378,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -177,7 +390,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -190,7 +403,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RenewRequest) GetSchema() int32 {
@@ -216,7 +429,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -228,7 +441,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -241,7 +454,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RenewResponse) GetCertificate() []byte {
@@ -277,7 +490,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +502,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +515,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SessionRequest) GetNowNs() int64 {
@@ -507,7 +720,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +732,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +745,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SessionResponse) GetWhat() isSessionResponse_What {
@@ -669,7 +882,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +894,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +907,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Hello) GetSchema() int32 {
@@ -772,7 +985,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +997,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1010,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LogHead) GetEpoch() uint64 {
@@ -834,7 +1047,7 @@ type SignedHead struct {
 
 func (x *SignedHead) Reset() {
 	*x = SignedHead{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +1059,7 @@ func (x *SignedHead) String() string {
 func (*SignedHead) ProtoMessage() {}
 
 func (x *SignedHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +1072,7 @@ func (x *SignedHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedHead.ProtoReflect.Descriptor instead.
 func (*SignedHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SignedHead) GetNote() []byte {
@@ -886,7 +1099,7 @@ type LogState struct {
 
 func (x *LogState) Reset() {
 	*x = LogState{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1111,7 @@ func (x *LogState) String() string {
 func (*LogState) ProtoMessage() {}
 
 func (x *LogState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1124,7 @@ func (x *LogState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogState.ProtoReflect.Descriptor instead.
 func (*LogState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *LogState) GetRefused() string {
@@ -932,7 +1145,7 @@ type Probes struct {
 
 func (x *Probes) Reset() {
 	*x = Probes{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -944,7 +1157,7 @@ func (x *Probes) String() string {
 func (*Probes) ProtoMessage() {}
 
 func (x *Probes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -957,7 +1170,7 @@ func (x *Probes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probes.ProtoReflect.Descriptor instead.
 func (*Probes) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Probes) GetNames() []string {
@@ -977,7 +1190,7 @@ type ActionVersion struct {
 
 func (x *ActionVersion) Reset() {
 	*x = ActionVersion{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -989,7 +1202,7 @@ func (x *ActionVersion) String() string {
 func (*ActionVersion) ProtoMessage() {}
 
 func (x *ActionVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1002,7 +1215,7 @@ func (x *ActionVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionVersion.ProtoReflect.Descriptor instead.
 func (*ActionVersion) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ActionVersion) GetName() string {
@@ -1026,13 +1239,14 @@ type Welcome struct {
 	IntervalNs    int64                  `protobuf:"varint,3,opt,name=interval_ns,json=intervalNs,proto3" json:"interval_ns,omitempty"` // between two digests, and between two pings
 	Freeze        *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
 	Log           *SignedHead            `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
+	Servers       []string               `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"` // addresses of all servers; none: there is but this one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1258,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1271,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Welcome) GetSchema() int32 {
@@ -1095,6 +1309,13 @@ func (x *Welcome) GetLog() *SignedHead {
 	return nil
 }
 
+func (x *Welcome) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
 // Report is what is new or changed, in a new session all that there is: what was
 // observed, and what the agent judged of it. Conditions follow from observations
 // in the same report or an earlier one.
@@ -1108,7 +1329,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1341,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1354,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Report) GetObservations() []*Observation {
@@ -1160,7 +1381,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1393,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1406,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Observation) GetJson() []byte {
@@ -1212,7 +1433,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1445,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1458,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Digest) GetSeen() []*Seen {
@@ -1259,7 +1480,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1492,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1505,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Seen) GetSubject() string {
@@ -1325,7 +1546,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1558,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1571,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 type Dispatch struct {
@@ -1364,7 +1585,7 @@ type Dispatch struct {
 
 func (x *Dispatch) Reset() {
 	*x = Dispatch{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1597,7 @@ func (x *Dispatch) String() string {
 func (*Dispatch) ProtoMessage() {}
 
 func (x *Dispatch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1610,7 @@ func (x *Dispatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatch.ProtoReflect.Descriptor instead.
 func (*Dispatch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Dispatch) GetId() uint64 {
@@ -1423,7 +1644,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1656,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1669,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Recover) GetId() uint64 {
@@ -1476,7 +1697,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1709,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1722,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Outcome) GetId() uint64 {
@@ -1529,7 +1750,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1762,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1775,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Look) GetId() uint64 {
@@ -1589,7 +1810,7 @@ type LookAnswer struct {
 
 func (x *LookAnswer) Reset() {
 	*x = LookAnswer{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1822,7 @@ func (x *LookAnswer) String() string {
 func (*LookAnswer) ProtoMessage() {}
 
 func (x *LookAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1835,7 @@ func (x *LookAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookAnswer.ProtoReflect.Descriptor instead.
 func (*LookAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LookAnswer) GetId() uint64 {
@@ -1649,7 +1870,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1882,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1895,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Preview) GetId() uint64 {
@@ -1711,7 +1932,7 @@ type PreviewAnswer struct {
 
 func (x *PreviewAnswer) Reset() {
 	*x = PreviewAnswer{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1944,7 @@ func (x *PreviewAnswer) String() string {
 func (*PreviewAnswer) ProtoMessage() {}
 
 func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1957,7 @@ func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewAnswer.ProtoReflect.Descriptor instead.
 func (*PreviewAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PreviewAnswer) GetId() uint64 {
@@ -1784,7 +2005,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1796,7 +2017,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1809,7 +2030,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Freeze) GetJson() []byte {
@@ -1831,7 +2052,7 @@ type FreezeState struct {
 
 func (x *FreezeState) Reset() {
 	*x = FreezeState{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +2064,7 @@ func (x *FreezeState) String() string {
 func (*FreezeState) ProtoMessage() {}
 
 func (x *FreezeState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +2077,7 @@ func (x *FreezeState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeState.ProtoReflect.Descriptor instead.
 func (*FreezeState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *FreezeState) GetFleet() bool {
@@ -1890,7 +2111,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2123,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2136,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Ping) GetId() uint64 {
@@ -1941,7 +2162,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2174,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2187,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Pong) GetId() uint64 {
@@ -1984,7 +2205,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2217,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2230,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 type StatusResponse struct {
@@ -2031,7 +2252,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2043,7 +2264,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2056,7 +2277,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatusResponse) GetSchema() int32 {
@@ -2145,7 +2366,7 @@ type IncidentsRequest struct {
 
 func (x *IncidentsRequest) Reset() {
 	*x = IncidentsRequest{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2157,7 +2378,7 @@ func (x *IncidentsRequest) String() string {
 func (*IncidentsRequest) ProtoMessage() {}
 
 func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2170,7 +2391,7 @@ func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsRequest.ProtoReflect.Descriptor instead.
 func (*IncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *IncidentsRequest) GetEnded() bool {
@@ -2189,7 +2410,7 @@ type IncidentsResponse struct {
 
 func (x *IncidentsResponse) Reset() {
 	*x = IncidentsResponse{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2422,7 @@ func (x *IncidentsResponse) String() string {
 func (*IncidentsResponse) ProtoMessage() {}
 
 func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2435,7 @@ func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsResponse.ProtoReflect.Descriptor instead.
 func (*IncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *IncidentsResponse) GetJson() []byte {
@@ -2233,7 +2454,7 @@ type IncidentRequest struct {
 
 func (x *IncidentRequest) Reset() {
 	*x = IncidentRequest{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2466,7 @@ func (x *IncidentRequest) String() string {
 func (*IncidentRequest) ProtoMessage() {}
 
 func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2479,7 @@ func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentRequest.ProtoReflect.Descriptor instead.
 func (*IncidentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *IncidentRequest) GetId() string {
@@ -2277,7 +2498,7 @@ type IncidentResponse struct {
 
 func (x *IncidentResponse) Reset() {
 	*x = IncidentResponse{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2510,7 @@ func (x *IncidentResponse) String() string {
 func (*IncidentResponse) ProtoMessage() {}
 
 func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2523,7 @@ func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentResponse.ProtoReflect.Descriptor instead.
 func (*IncidentResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *IncidentResponse) GetJson() []byte {
@@ -2322,7 +2543,7 @@ type AnswerRequest struct {
 
 func (x *AnswerRequest) Reset() {
 	*x = AnswerRequest{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2555,7 @@ func (x *AnswerRequest) String() string {
 func (*AnswerRequest) ProtoMessage() {}
 
 func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2568,7 @@ func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AnswerRequest) GetJson() []byte {
@@ -2372,7 +2593,7 @@ type AnswerResponse struct {
 
 func (x *AnswerResponse) Reset() {
 	*x = AnswerResponse{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2605,7 @@ func (x *AnswerResponse) String() string {
 func (*AnswerResponse) ProtoMessage() {}
 
 func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2618,7 @@ func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
 func (*AnswerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 type SetFreezeRequest struct {
@@ -2410,7 +2631,7 @@ type SetFreezeRequest struct {
 
 func (x *SetFreezeRequest) Reset() {
 	*x = SetFreezeRequest{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2643,7 @@ func (x *SetFreezeRequest) String() string {
 func (*SetFreezeRequest) ProtoMessage() {}
 
 func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2656,7 @@ func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeRequest.ProtoReflect.Descriptor instead.
 func (*SetFreezeRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SetFreezeRequest) GetWhy() string {
@@ -2460,7 +2681,7 @@ type SetFreezeResponse struct {
 
 func (x *SetFreezeResponse) Reset() {
 	*x = SetFreezeResponse{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2693,7 @@ func (x *SetFreezeResponse) String() string {
 func (*SetFreezeResponse) ProtoMessage() {}
 
 func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2706,7 @@ func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeResponse.ProtoReflect.Descriptor instead.
 func (*SetFreezeResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 type ThawRequest struct {
@@ -2497,7 +2718,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2730,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2743,7 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ThawRequest) GetBy() string {
@@ -2540,7 +2761,7 @@ type ThawResponse struct {
 
 func (x *ThawResponse) Reset() {
 	*x = ThawResponse{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2773,7 @@ func (x *ThawResponse) String() string {
 func (*ThawResponse) ProtoMessage() {}
 
 func (x *ThawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2786,7 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 type HostsRequest struct {
@@ -2576,7 +2797,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2809,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2822,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 type HostsResponse struct {
@@ -2613,7 +2834,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2846,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2859,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2669,7 +2890,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2902,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2915,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Host) GetId() string {
@@ -2797,7 +3018,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +3030,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +3043,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ForgetRequest) GetId() string {
@@ -2840,7 +3061,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +3073,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,20 +3086,21 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 type JoinTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`              // at which the new machine reaches the server; "": as the caller did
 	LifeNs        int64                  `protobuf:"varint,2,opt,name=life_ns,json=lifeNs,proto3" json:"life_ns,omitempty"` // 0: fifteen minutes
+	Server        bool                   `protobuf:"varint,3,opt,name=server,proto3" json:"server,omitempty"`               // for a further server, not for a machine to look after
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JoinTokenRequest) Reset() {
 	*x = JoinTokenRequest{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3112,7 @@ func (x *JoinTokenRequest) String() string {
 func (*JoinTokenRequest) ProtoMessage() {}
 
 func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3125,7 @@ func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *JoinTokenRequest) GetAddress() string {
@@ -2920,6 +3142,13 @@ func (x *JoinTokenRequest) GetLifeNs() int64 {
 	return 0
 }
 
+func (x *JoinTokenRequest) GetServer() bool {
+	if x != nil {
+		return x.Server
+	}
+	return false
+}
+
 type JoinTokenResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -2929,7 +3158,7 @@ type JoinTokenResponse struct {
 
 func (x *JoinTokenResponse) Reset() {
 	*x = JoinTokenResponse{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2941,7 +3170,7 @@ func (x *JoinTokenResponse) String() string {
 func (*JoinTokenResponse) ProtoMessage() {}
 
 func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2954,7 +3183,7 @@ func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*JoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *JoinTokenResponse) GetToken() string {
@@ -2962,6 +3191,258 @@ func (x *JoinTokenResponse) GetToken() string {
 		return x.Token
 	}
 	return ""
+}
+
+type ServersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServersRequest) Reset() {
+	*x = ServersRequest{}
+	mi := &file_wire_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServersRequest) ProtoMessage() {}
+
+func (x *ServersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServersRequest.ProtoReflect.Descriptor instead.
+func (*ServersRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{51}
+}
+
+type ServersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []*ServerInfo          `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServersResponse) Reset() {
+	*x = ServersResponse{}
+	mi := &file_wire_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServersResponse) ProtoMessage() {}
+
+func (x *ServersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServersResponse.ProtoReflect.Descriptor instead.
+func (*ServersResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ServersResponse) GetServers() []*ServerInfo {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+type ServerInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Label         string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`     // its host name when it joined
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // at which agents and people reach it; "": it is not known to run
+	Peer          string                 `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`       // at which the other servers' stores reach its own; "": it has no part in the store
+	Leader        bool                   `protobuf:"varint,5,opt,name=leader,proto3" json:"leader,omitempty"`
+	Learner       bool                   `protobuf:"varint,6,opt,name=learner,proto3" json:"learner,omitempty"`                         // its part of the store catches up and has no vote yet
+	JoinedUnix    int64                  `protobuf:"varint,7,opt,name=joined_unix,json=joinedUnix,proto3" json:"joined_unix,omitempty"` // seconds
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerInfo) Reset() {
+	*x = ServerInfo{}
+	mi := &file_wire_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerInfo) ProtoMessage() {}
+
+func (x *ServerInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerInfo.ProtoReflect.Descriptor instead.
+func (*ServerInfo) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ServerInfo) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ServerInfo) GetLeader() bool {
+	if x != nil {
+		return x.Leader
+	}
+	return false
+}
+
+func (x *ServerInfo) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+func (x *ServerInfo) GetJoinedUnix() int64 {
+	if x != nil {
+		return x.JoinedUnix
+	}
+	return 0
+}
+
+type RemoveServerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of a server; of one that never started also its peer address
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveServerRequest) Reset() {
+	*x = RemoveServerRequest{}
+	mi := &file_wire_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveServerRequest) ProtoMessage() {}
+
+func (x *RemoveServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveServerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveServerRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *RemoveServerRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemoveServerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveServerResponse) Reset() {
+	*x = RemoveServerResponse{}
+	mi := &file_wire_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveServerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveServerResponse) ProtoMessage() {}
+
+func (x *RemoveServerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveServerResponse.ProtoReflect.Descriptor instead.
+func (*RemoveServerResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 type GroupsRequest struct {
@@ -2972,7 +3453,7 @@ type GroupsRequest struct {
 
 func (x *GroupsRequest) Reset() {
 	*x = GroupsRequest{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2984,7 +3465,7 @@ func (x *GroupsRequest) String() string {
 func (*GroupsRequest) ProtoMessage() {}
 
 func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2997,7 +3478,7 @@ func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsRequest.ProtoReflect.Descriptor instead.
 func (*GroupsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 type GroupsResponse struct {
@@ -3009,7 +3490,7 @@ type GroupsResponse struct {
 
 func (x *GroupsResponse) Reset() {
 	*x = GroupsResponse{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3021,7 +3502,7 @@ func (x *GroupsResponse) String() string {
 func (*GroupsResponse) ProtoMessage() {}
 
 func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3034,7 +3515,7 @@ func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsResponse.ProtoReflect.Descriptor instead.
 func (*GroupsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GroupsResponse) GetJson() []byte {
@@ -3052,7 +3533,7 @@ type ConditionsRequest struct {
 
 func (x *ConditionsRequest) Reset() {
 	*x = ConditionsRequest{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3064,7 +3545,7 @@ func (x *ConditionsRequest) String() string {
 func (*ConditionsRequest) ProtoMessage() {}
 
 func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3077,7 +3558,7 @@ func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsRequest.ProtoReflect.Descriptor instead.
 func (*ConditionsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 type ConditionsResponse struct {
@@ -3089,7 +3570,7 @@ type ConditionsResponse struct {
 
 func (x *ConditionsResponse) Reset() {
 	*x = ConditionsResponse{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3582,7 @@ func (x *ConditionsResponse) String() string {
 func (*ConditionsResponse) ProtoMessage() {}
 
 func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3595,7 @@ func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsResponse.ProtoReflect.Descriptor instead.
 func (*ConditionsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ConditionsResponse) GetJson() []byte {
@@ -3134,7 +3615,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3627,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3640,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *LogRequest) GetFrom() int64 {
@@ -3185,7 +3666,7 @@ type LogResponse struct {
 
 func (x *LogResponse) Reset() {
 	*x = LogResponse{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3197,7 +3678,7 @@ func (x *LogResponse) String() string {
 func (*LogResponse) ProtoMessage() {}
 
 func (x *LogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3210,7 +3691,7 @@ func (x *LogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogResponse.ProtoReflect.Descriptor instead.
 func (*LogResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *LogResponse) GetJson() []byte {
@@ -3228,7 +3709,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3240,7 +3721,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3253,7 +3734,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{62}
 }
 
 type WatchResponse struct {
@@ -3267,7 +3748,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3760,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3773,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WatchResponse) GetJson() []byte {
@@ -3330,7 +3811,23 @@ const file_wire_proto_rawDesc = "" +
 	"\x05label\x18\x05 \x01(\tR\x05label\"N\n" +
 	"\fJoinResponse\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
-	"\tauthority\x18\x02 \x01(\fR\tauthority\"8\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\"\x9a\x01\n" +
+	"\x11JoinServerRequest\x12\x16\n" +
+	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x19\n" +
+	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\tR\x06secret\x12\x10\n" +
+	"\x03csr\x18\x04 \x01(\fR\x03csr\x12\x14\n" +
+	"\x05label\x18\x05 \x01(\tR\x05label\x12\x12\n" +
+	"\x04peer\x18\x06 \x01(\tR\x04peer\"\xb0\x01\n" +
+	"\x12JoinServerResponse\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\x12#\n" +
+	"\rauthority_key\x18\x03 \x01(\fR\fauthorityKey\x125\n" +
+	"\amembers\x18\x04 \x03(\v2\x1b.fettle.wire.v1.StoreMemberR\amembers\"O\n" +
+	"\vStoreMember\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x18\n" +
+	"\alearner\x18\x03 \x01(\bR\alearner\"8\n" +
 	"\fRenewRequest\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\"1\n" +
@@ -3385,14 +3882,15 @@ const file_wire_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"=\n" +
 	"\rActionVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x05R\aversion\"\xb6\x01\n" +
+	"\aversion\x18\x02 \x01(\x05R\aversion\"\xd0\x01\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x1f\n" +
 	"\vinterval_ns\x18\x03 \x01(\x03R\n" +
 	"intervalNs\x12.\n" +
 	"\x06freeze\x18\x04 \x01(\v2\x16.fettle.wire.v1.FreezeR\x06freeze\x12,\n" +
-	"\x03log\x18\x05 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\"i\n" +
+	"\x03log\x18\x05 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\x12\x18\n" +
+	"\aservers\x18\x06 \x03(\tR\aservers\"i\n" +
 	"\x06Report\x12?\n" +
 	"\fobservations\x18\x01 \x03(\v2\x1b.fettle.wire.v1.ObservationR\fobservations\x12\x1e\n" +
 	"\n" +
@@ -3507,12 +4005,29 @@ const file_wire_proto_rawDesc = "" +
 	"logRefused\"\x1f\n" +
 	"\rForgetRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x10\n" +
-	"\x0eForgetResponse\"E\n" +
+	"\x0eForgetResponse\"]\n" +
 	"\x10JoinTokenRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x17\n" +
-	"\alife_ns\x18\x02 \x01(\x03R\x06lifeNs\")\n" +
+	"\alife_ns\x18\x02 \x01(\x03R\x06lifeNs\x12\x16\n" +
+	"\x06server\x18\x03 \x01(\bR\x06server\")\n" +
 	"\x11JoinTokenResponse\x12\x14\n" +
-	"\x05token\x18\x01 \x01(\tR\x05token\"\x0f\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"\x10\n" +
+	"\x0eServersRequest\"G\n" +
+	"\x0fServersResponse\x124\n" +
+	"\aservers\x18\x01 \x03(\v2\x1a.fettle.wire.v1.ServerInfoR\aservers\"\xb3\x01\n" +
+	"\n" +
+	"ServerInfo\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04peer\x18\x04 \x01(\tR\x04peer\x12\x16\n" +
+	"\x06leader\x18\x05 \x01(\bR\x06leader\x12\x18\n" +
+	"\alearner\x18\x06 \x01(\bR\alearner\x12\x1f\n" +
+	"\vjoined_unix\x18\a \x01(\x03R\n" +
+	"joinedUnix\"%\n" +
+	"\x13RemoveServerRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
+	"\x14RemoveServerResponse\"\x0f\n" +
 	"\rGroupsRequest\"$\n" +
 	"\x0eGroupsResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\"\x13\n" +
@@ -3529,12 +4044,14 @@ const file_wire_proto_rawDesc = "" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
 	"\x06events\x18\x02 \x03(\fR\x06events\x12\x16\n" +
-	"\x06missed\x18\x03 \x01(\x03R\x06missed2\x97\x01\n" +
+	"\x06missed\x18\x03 \x01(\x03R\x06missed2\xec\x01\n" +
 	"\fEnrolService\x12A\n" +
-	"\x04Join\x12\x1b.fettle.wire.v1.JoinRequest\x1a\x1c.fettle.wire.v1.JoinResponse\x12D\n" +
+	"\x04Join\x12\x1b.fettle.wire.v1.JoinRequest\x1a\x1c.fettle.wire.v1.JoinResponse\x12S\n" +
+	"\n" +
+	"JoinServer\x12!.fettle.wire.v1.JoinServerRequest\x1a\".fettle.wire.v1.JoinServerResponse\x12D\n" +
 	"\x05Renew\x12\x1c.fettle.wire.v1.RenewRequest\x1a\x1d.fettle.wire.v1.RenewResponse2^\n" +
 	"\fAgentService\x12N\n" +
-	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\xe5\a\n" +
+	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\x8c\t\n" +
 	"\fAdminService\x12G\n" +
 	"\x06Status\x12\x1d.fettle.wire.v1.StatusRequest\x1a\x1e.fettle.wire.v1.StatusResponse\x12R\n" +
 	"\tIncidents\x12 .fettle.wire.v1.IncidentsRequest\x1a!.fettle.wire.v1.IncidentsResponse0\x01\x12M\n" +
@@ -3543,7 +4060,9 @@ const file_wire_proto_rawDesc = "" +
 	"\tSetFreeze\x12 .fettle.wire.v1.SetFreezeRequest\x1a!.fettle.wire.v1.SetFreezeResponse\x12A\n" +
 	"\x04Thaw\x12\x1b.fettle.wire.v1.ThawRequest\x1a\x1c.fettle.wire.v1.ThawResponse\x12D\n" +
 	"\x05Hosts\x12\x1c.fettle.wire.v1.HostsRequest\x1a\x1d.fettle.wire.v1.HostsResponse\x12G\n" +
-	"\x06Forget\x12\x1d.fettle.wire.v1.ForgetRequest\x1a\x1e.fettle.wire.v1.ForgetResponse\x12P\n" +
+	"\x06Forget\x12\x1d.fettle.wire.v1.ForgetRequest\x1a\x1e.fettle.wire.v1.ForgetResponse\x12J\n" +
+	"\aServers\x12\x1e.fettle.wire.v1.ServersRequest\x1a\x1f.fettle.wire.v1.ServersResponse\x12Y\n" +
+	"\fRemoveServer\x12#.fettle.wire.v1.RemoveServerRequest\x1a$.fettle.wire.v1.RemoveServerResponse\x12P\n" +
 	"\tJoinToken\x12 .fettle.wire.v1.JoinTokenRequest\x1a!.fettle.wire.v1.JoinTokenResponse\x12I\n" +
 	"\x06Groups\x12\x1d.fettle.wire.v1.GroupsRequest\x1a\x1e.fettle.wire.v1.GroupsResponse0\x01\x12U\n" +
 	"\n" +
@@ -3563,131 +4082,147 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_wire_proto_goTypes = []any{
-	(*JoinRequest)(nil),        // 0: fettle.wire.v1.JoinRequest
-	(*JoinResponse)(nil),       // 1: fettle.wire.v1.JoinResponse
-	(*RenewRequest)(nil),       // 2: fettle.wire.v1.RenewRequest
-	(*RenewResponse)(nil),      // 3: fettle.wire.v1.RenewResponse
-	(*SessionRequest)(nil),     // 4: fettle.wire.v1.SessionRequest
-	(*SessionResponse)(nil),    // 5: fettle.wire.v1.SessionResponse
-	(*Hello)(nil),              // 6: fettle.wire.v1.Hello
-	(*LogHead)(nil),            // 7: fettle.wire.v1.LogHead
-	(*SignedHead)(nil),         // 8: fettle.wire.v1.SignedHead
-	(*LogState)(nil),           // 9: fettle.wire.v1.LogState
-	(*Probes)(nil),             // 10: fettle.wire.v1.Probes
-	(*ActionVersion)(nil),      // 11: fettle.wire.v1.ActionVersion
-	(*Welcome)(nil),            // 12: fettle.wire.v1.Welcome
-	(*Report)(nil),             // 13: fettle.wire.v1.Report
-	(*Observation)(nil),        // 14: fettle.wire.v1.Observation
-	(*Digest)(nil),             // 15: fettle.wire.v1.Digest
-	(*Seen)(nil),               // 16: fettle.wire.v1.Seen
-	(*Settled)(nil),            // 17: fettle.wire.v1.Settled
-	(*Dispatch)(nil),           // 18: fettle.wire.v1.Dispatch
-	(*Recover)(nil),            // 19: fettle.wire.v1.Recover
-	(*Outcome)(nil),            // 20: fettle.wire.v1.Outcome
-	(*Look)(nil),               // 21: fettle.wire.v1.Look
-	(*LookAnswer)(nil),         // 22: fettle.wire.v1.LookAnswer
-	(*Preview)(nil),            // 23: fettle.wire.v1.Preview
-	(*PreviewAnswer)(nil),      // 24: fettle.wire.v1.PreviewAnswer
-	(*Freeze)(nil),             // 25: fettle.wire.v1.Freeze
-	(*FreezeState)(nil),        // 26: fettle.wire.v1.FreezeState
-	(*Ping)(nil),               // 27: fettle.wire.v1.Ping
-	(*Pong)(nil),               // 28: fettle.wire.v1.Pong
-	(*StatusRequest)(nil),      // 29: fettle.wire.v1.StatusRequest
-	(*StatusResponse)(nil),     // 30: fettle.wire.v1.StatusResponse
-	(*IncidentsRequest)(nil),   // 31: fettle.wire.v1.IncidentsRequest
-	(*IncidentsResponse)(nil),  // 32: fettle.wire.v1.IncidentsResponse
-	(*IncidentRequest)(nil),    // 33: fettle.wire.v1.IncidentRequest
-	(*IncidentResponse)(nil),   // 34: fettle.wire.v1.IncidentResponse
-	(*AnswerRequest)(nil),      // 35: fettle.wire.v1.AnswerRequest
-	(*AnswerResponse)(nil),     // 36: fettle.wire.v1.AnswerResponse
-	(*SetFreezeRequest)(nil),   // 37: fettle.wire.v1.SetFreezeRequest
-	(*SetFreezeResponse)(nil),  // 38: fettle.wire.v1.SetFreezeResponse
-	(*ThawRequest)(nil),        // 39: fettle.wire.v1.ThawRequest
-	(*ThawResponse)(nil),       // 40: fettle.wire.v1.ThawResponse
-	(*HostsRequest)(nil),       // 41: fettle.wire.v1.HostsRequest
-	(*HostsResponse)(nil),      // 42: fettle.wire.v1.HostsResponse
-	(*Host)(nil),               // 43: fettle.wire.v1.Host
-	(*ForgetRequest)(nil),      // 44: fettle.wire.v1.ForgetRequest
-	(*ForgetResponse)(nil),     // 45: fettle.wire.v1.ForgetResponse
-	(*JoinTokenRequest)(nil),   // 46: fettle.wire.v1.JoinTokenRequest
-	(*JoinTokenResponse)(nil),  // 47: fettle.wire.v1.JoinTokenResponse
-	(*GroupsRequest)(nil),      // 48: fettle.wire.v1.GroupsRequest
-	(*GroupsResponse)(nil),     // 49: fettle.wire.v1.GroupsResponse
-	(*ConditionsRequest)(nil),  // 50: fettle.wire.v1.ConditionsRequest
-	(*ConditionsResponse)(nil), // 51: fettle.wire.v1.ConditionsResponse
-	(*LogRequest)(nil),         // 52: fettle.wire.v1.LogRequest
-	(*LogResponse)(nil),        // 53: fettle.wire.v1.LogResponse
-	(*WatchRequest)(nil),       // 54: fettle.wire.v1.WatchRequest
-	(*WatchResponse)(nil),      // 55: fettle.wire.v1.WatchResponse
+	(*JoinRequest)(nil),          // 0: fettle.wire.v1.JoinRequest
+	(*JoinResponse)(nil),         // 1: fettle.wire.v1.JoinResponse
+	(*JoinServerRequest)(nil),    // 2: fettle.wire.v1.JoinServerRequest
+	(*JoinServerResponse)(nil),   // 3: fettle.wire.v1.JoinServerResponse
+	(*StoreMember)(nil),          // 4: fettle.wire.v1.StoreMember
+	(*RenewRequest)(nil),         // 5: fettle.wire.v1.RenewRequest
+	(*RenewResponse)(nil),        // 6: fettle.wire.v1.RenewResponse
+	(*SessionRequest)(nil),       // 7: fettle.wire.v1.SessionRequest
+	(*SessionResponse)(nil),      // 8: fettle.wire.v1.SessionResponse
+	(*Hello)(nil),                // 9: fettle.wire.v1.Hello
+	(*LogHead)(nil),              // 10: fettle.wire.v1.LogHead
+	(*SignedHead)(nil),           // 11: fettle.wire.v1.SignedHead
+	(*LogState)(nil),             // 12: fettle.wire.v1.LogState
+	(*Probes)(nil),               // 13: fettle.wire.v1.Probes
+	(*ActionVersion)(nil),        // 14: fettle.wire.v1.ActionVersion
+	(*Welcome)(nil),              // 15: fettle.wire.v1.Welcome
+	(*Report)(nil),               // 16: fettle.wire.v1.Report
+	(*Observation)(nil),          // 17: fettle.wire.v1.Observation
+	(*Digest)(nil),               // 18: fettle.wire.v1.Digest
+	(*Seen)(nil),                 // 19: fettle.wire.v1.Seen
+	(*Settled)(nil),              // 20: fettle.wire.v1.Settled
+	(*Dispatch)(nil),             // 21: fettle.wire.v1.Dispatch
+	(*Recover)(nil),              // 22: fettle.wire.v1.Recover
+	(*Outcome)(nil),              // 23: fettle.wire.v1.Outcome
+	(*Look)(nil),                 // 24: fettle.wire.v1.Look
+	(*LookAnswer)(nil),           // 25: fettle.wire.v1.LookAnswer
+	(*Preview)(nil),              // 26: fettle.wire.v1.Preview
+	(*PreviewAnswer)(nil),        // 27: fettle.wire.v1.PreviewAnswer
+	(*Freeze)(nil),               // 28: fettle.wire.v1.Freeze
+	(*FreezeState)(nil),          // 29: fettle.wire.v1.FreezeState
+	(*Ping)(nil),                 // 30: fettle.wire.v1.Ping
+	(*Pong)(nil),                 // 31: fettle.wire.v1.Pong
+	(*StatusRequest)(nil),        // 32: fettle.wire.v1.StatusRequest
+	(*StatusResponse)(nil),       // 33: fettle.wire.v1.StatusResponse
+	(*IncidentsRequest)(nil),     // 34: fettle.wire.v1.IncidentsRequest
+	(*IncidentsResponse)(nil),    // 35: fettle.wire.v1.IncidentsResponse
+	(*IncidentRequest)(nil),      // 36: fettle.wire.v1.IncidentRequest
+	(*IncidentResponse)(nil),     // 37: fettle.wire.v1.IncidentResponse
+	(*AnswerRequest)(nil),        // 38: fettle.wire.v1.AnswerRequest
+	(*AnswerResponse)(nil),       // 39: fettle.wire.v1.AnswerResponse
+	(*SetFreezeRequest)(nil),     // 40: fettle.wire.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil),    // 41: fettle.wire.v1.SetFreezeResponse
+	(*ThawRequest)(nil),          // 42: fettle.wire.v1.ThawRequest
+	(*ThawResponse)(nil),         // 43: fettle.wire.v1.ThawResponse
+	(*HostsRequest)(nil),         // 44: fettle.wire.v1.HostsRequest
+	(*HostsResponse)(nil),        // 45: fettle.wire.v1.HostsResponse
+	(*Host)(nil),                 // 46: fettle.wire.v1.Host
+	(*ForgetRequest)(nil),        // 47: fettle.wire.v1.ForgetRequest
+	(*ForgetResponse)(nil),       // 48: fettle.wire.v1.ForgetResponse
+	(*JoinTokenRequest)(nil),     // 49: fettle.wire.v1.JoinTokenRequest
+	(*JoinTokenResponse)(nil),    // 50: fettle.wire.v1.JoinTokenResponse
+	(*ServersRequest)(nil),       // 51: fettle.wire.v1.ServersRequest
+	(*ServersResponse)(nil),      // 52: fettle.wire.v1.ServersResponse
+	(*ServerInfo)(nil),           // 53: fettle.wire.v1.ServerInfo
+	(*RemoveServerRequest)(nil),  // 54: fettle.wire.v1.RemoveServerRequest
+	(*RemoveServerResponse)(nil), // 55: fettle.wire.v1.RemoveServerResponse
+	(*GroupsRequest)(nil),        // 56: fettle.wire.v1.GroupsRequest
+	(*GroupsResponse)(nil),       // 57: fettle.wire.v1.GroupsResponse
+	(*ConditionsRequest)(nil),    // 58: fettle.wire.v1.ConditionsRequest
+	(*ConditionsResponse)(nil),   // 59: fettle.wire.v1.ConditionsResponse
+	(*LogRequest)(nil),           // 60: fettle.wire.v1.LogRequest
+	(*LogResponse)(nil),          // 61: fettle.wire.v1.LogResponse
+	(*WatchRequest)(nil),         // 62: fettle.wire.v1.WatchRequest
+	(*WatchResponse)(nil),        // 63: fettle.wire.v1.WatchResponse
 }
 var file_wire_proto_depIdxs = []int32{
-	6,  // 0: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
-	13, // 1: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
-	15, // 2: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
-	17, // 3: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
-	20, // 4: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
-	22, // 5: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
-	24, // 6: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
-	28, // 7: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
-	26, // 8: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
-	10, // 9: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
-	9,  // 10: fettle.wire.v1.SessionRequest.log_state:type_name -> fettle.wire.v1.LogState
-	12, // 11: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
-	18, // 12: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
-	19, // 13: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
-	21, // 14: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
-	23, // 15: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
-	25, // 16: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
-	27, // 17: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
-	11, // 18: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
-	7,  // 19: fettle.wire.v1.Hello.log:type_name -> fettle.wire.v1.LogHead
-	25, // 20: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
-	8,  // 21: fettle.wire.v1.Welcome.log:type_name -> fettle.wire.v1.SignedHead
-	14, // 22: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
-	16, // 23: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
-	8,  // 24: fettle.wire.v1.Dispatch.log:type_name -> fettle.wire.v1.SignedHead
-	14, // 25: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
-	8,  // 26: fettle.wire.v1.Ping.log:type_name -> fettle.wire.v1.SignedHead
-	43, // 27: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
-	0,  // 28: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
-	2,  // 29: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
-	4,  // 30: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
-	29, // 31: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
-	31, // 32: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
-	33, // 33: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
-	35, // 34: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
-	37, // 35: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
-	39, // 36: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
-	41, // 37: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
-	44, // 38: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
-	46, // 39: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
-	48, // 40: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
-	50, // 41: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
-	52, // 42: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
-	54, // 43: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
-	1,  // 44: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
-	3,  // 45: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
-	5,  // 46: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
-	30, // 47: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
-	32, // 48: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
-	34, // 49: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
-	36, // 50: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
-	38, // 51: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
-	40, // 52: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
-	42, // 53: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
-	45, // 54: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
-	47, // 55: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
-	49, // 56: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
-	51, // 57: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
-	53, // 58: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
-	55, // 59: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
-	44, // [44:60] is the sub-list for method output_type
-	28, // [28:44] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	4,  // 0: fettle.wire.v1.JoinServerResponse.members:type_name -> fettle.wire.v1.StoreMember
+	9,  // 1: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
+	16, // 2: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
+	18, // 3: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
+	20, // 4: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
+	23, // 5: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
+	25, // 6: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
+	27, // 7: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
+	31, // 8: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
+	29, // 9: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
+	13, // 10: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
+	12, // 11: fettle.wire.v1.SessionRequest.log_state:type_name -> fettle.wire.v1.LogState
+	15, // 12: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
+	21, // 13: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
+	22, // 14: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
+	24, // 15: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
+	26, // 16: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
+	28, // 17: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
+	30, // 18: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
+	14, // 19: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
+	10, // 20: fettle.wire.v1.Hello.log:type_name -> fettle.wire.v1.LogHead
+	28, // 21: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
+	11, // 22: fettle.wire.v1.Welcome.log:type_name -> fettle.wire.v1.SignedHead
+	17, // 23: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
+	19, // 24: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
+	11, // 25: fettle.wire.v1.Dispatch.log:type_name -> fettle.wire.v1.SignedHead
+	17, // 26: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
+	11, // 27: fettle.wire.v1.Ping.log:type_name -> fettle.wire.v1.SignedHead
+	46, // 28: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
+	53, // 29: fettle.wire.v1.ServersResponse.servers:type_name -> fettle.wire.v1.ServerInfo
+	0,  // 30: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
+	2,  // 31: fettle.wire.v1.EnrolService.JoinServer:input_type -> fettle.wire.v1.JoinServerRequest
+	5,  // 32: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
+	7,  // 33: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
+	32, // 34: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
+	34, // 35: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
+	36, // 36: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
+	38, // 37: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
+	40, // 38: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
+	42, // 39: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
+	44, // 40: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
+	47, // 41: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
+	51, // 42: fettle.wire.v1.AdminService.Servers:input_type -> fettle.wire.v1.ServersRequest
+	54, // 43: fettle.wire.v1.AdminService.RemoveServer:input_type -> fettle.wire.v1.RemoveServerRequest
+	49, // 44: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
+	56, // 45: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
+	58, // 46: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
+	60, // 47: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
+	62, // 48: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
+	1,  // 49: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
+	3,  // 50: fettle.wire.v1.EnrolService.JoinServer:output_type -> fettle.wire.v1.JoinServerResponse
+	6,  // 51: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
+	8,  // 52: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
+	33, // 53: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
+	35, // 54: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
+	37, // 55: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
+	39, // 56: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
+	41, // 57: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
+	43, // 58: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
+	45, // 59: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
+	48, // 60: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
+	52, // 61: fettle.wire.v1.AdminService.Servers:output_type -> fettle.wire.v1.ServersResponse
+	55, // 62: fettle.wire.v1.AdminService.RemoveServer:output_type -> fettle.wire.v1.RemoveServerResponse
+	50, // 63: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
+	57, // 64: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
+	59, // 65: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
+	61, // 66: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
+	63, // 67: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
+	49, // [49:68] is the sub-list for method output_type
+	30, // [30:49] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -3695,7 +4230,7 @@ func file_wire_proto_init() {
 	if File_wire_proto != nil {
 		return
 	}
-	file_wire_proto_msgTypes[4].OneofWrappers = []any{
+	file_wire_proto_msgTypes[7].OneofWrappers = []any{
 		(*SessionRequest_Hello)(nil),
 		(*SessionRequest_Report)(nil),
 		(*SessionRequest_Digest)(nil),
@@ -3708,7 +4243,7 @@ func file_wire_proto_init() {
 		(*SessionRequest_Probes)(nil),
 		(*SessionRequest_LogState)(nil),
 	}
-	file_wire_proto_msgTypes[5].OneofWrappers = []any{
+	file_wire_proto_msgTypes[8].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
 		(*SessionResponse_Dispatch)(nil),
 		(*SessionResponse_Recover)(nil),
@@ -3723,7 +4258,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   56,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

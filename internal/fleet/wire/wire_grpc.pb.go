@@ -25,8 +25,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EnrolService_Join_FullMethodName  = "/fettle.wire.v1.EnrolService/Join"
-	EnrolService_Renew_FullMethodName = "/fettle.wire.v1.EnrolService/Renew"
+	EnrolService_Join_FullMethodName       = "/fettle.wire.v1.EnrolService/Join"
+	EnrolService_JoinServer_FullMethodName = "/fettle.wire.v1.EnrolService/JoinServer"
+	EnrolService_Renew_FullMethodName      = "/fettle.wire.v1.EnrolService/Renew"
 )
 
 // EnrolServiceClient is the client API for EnrolService service.
@@ -38,6 +39,9 @@ type EnrolServiceClient interface {
 	// Join trades a token for an identity. It is the one call that needs no
 	// certificate.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
+	// JoinServer trades a token for servers for an identity, the fleet's authority and a
+	// place in the store. It needs no certificate either.
+	JoinServer(ctx context.Context, in *JoinServerRequest, opts ...grpc.CallOption) (*JoinServerResponse, error)
 	// Renew trades a certificate that is still valid for a newer one of the same
 	// key.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
@@ -55,6 +59,16 @@ func (c *enrolServiceClient) Join(ctx context.Context, in *JoinRequest, opts ...
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(JoinResponse)
 	err := c.cc.Invoke(ctx, EnrolService_Join_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *enrolServiceClient) JoinServer(ctx context.Context, in *JoinServerRequest, opts ...grpc.CallOption) (*JoinServerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(JoinServerResponse)
+	err := c.cc.Invoke(ctx, EnrolService_JoinServer_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +94,9 @@ type EnrolServiceServer interface {
 	// Join trades a token for an identity. It is the one call that needs no
 	// certificate.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
+	// JoinServer trades a token for servers for an identity, the fleet's authority and a
+	// place in the store. It needs no certificate either.
+	JoinServer(context.Context, *JoinServerRequest) (*JoinServerResponse, error)
 	// Renew trades a certificate that is still valid for a newer one of the same
 	// key.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
@@ -95,6 +112,9 @@ type UnimplementedEnrolServiceServer struct{}
 
 func (UnimplementedEnrolServiceServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedEnrolServiceServer) JoinServer(context.Context, *JoinServerRequest) (*JoinServerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method JoinServer not implemented")
 }
 func (UnimplementedEnrolServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
@@ -138,6 +158,24 @@ func _EnrolService_Join_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EnrolService_JoinServer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(JoinServerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolServiceServer).JoinServer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EnrolService_JoinServer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolServiceServer).JoinServer(ctx, req.(*JoinServerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _EnrolService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RenewRequest)
 	if err := dec(in); err != nil {
@@ -166,6 +204,10 @@ var EnrolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Join",
 			Handler:    _EnrolService_Join_Handler,
+		},
+		{
+			MethodName: "JoinServer",
+			Handler:    _EnrolService_JoinServer_Handler,
 		},
 		{
 			MethodName: "Renew",
@@ -281,19 +323,21 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AdminService_Status_FullMethodName     = "/fettle.wire.v1.AdminService/Status"
-	AdminService_Incidents_FullMethodName  = "/fettle.wire.v1.AdminService/Incidents"
-	AdminService_Incident_FullMethodName   = "/fettle.wire.v1.AdminService/Incident"
-	AdminService_Answer_FullMethodName     = "/fettle.wire.v1.AdminService/Answer"
-	AdminService_SetFreeze_FullMethodName  = "/fettle.wire.v1.AdminService/SetFreeze"
-	AdminService_Thaw_FullMethodName       = "/fettle.wire.v1.AdminService/Thaw"
-	AdminService_Hosts_FullMethodName      = "/fettle.wire.v1.AdminService/Hosts"
-	AdminService_Forget_FullMethodName     = "/fettle.wire.v1.AdminService/Forget"
-	AdminService_JoinToken_FullMethodName  = "/fettle.wire.v1.AdminService/JoinToken"
-	AdminService_Groups_FullMethodName     = "/fettle.wire.v1.AdminService/Groups"
-	AdminService_Conditions_FullMethodName = "/fettle.wire.v1.AdminService/Conditions"
-	AdminService_Log_FullMethodName        = "/fettle.wire.v1.AdminService/Log"
-	AdminService_Watch_FullMethodName      = "/fettle.wire.v1.AdminService/Watch"
+	AdminService_Status_FullMethodName       = "/fettle.wire.v1.AdminService/Status"
+	AdminService_Incidents_FullMethodName    = "/fettle.wire.v1.AdminService/Incidents"
+	AdminService_Incident_FullMethodName     = "/fettle.wire.v1.AdminService/Incident"
+	AdminService_Answer_FullMethodName       = "/fettle.wire.v1.AdminService/Answer"
+	AdminService_SetFreeze_FullMethodName    = "/fettle.wire.v1.AdminService/SetFreeze"
+	AdminService_Thaw_FullMethodName         = "/fettle.wire.v1.AdminService/Thaw"
+	AdminService_Hosts_FullMethodName        = "/fettle.wire.v1.AdminService/Hosts"
+	AdminService_Forget_FullMethodName       = "/fettle.wire.v1.AdminService/Forget"
+	AdminService_Servers_FullMethodName      = "/fettle.wire.v1.AdminService/Servers"
+	AdminService_RemoveServer_FullMethodName = "/fettle.wire.v1.AdminService/RemoveServer"
+	AdminService_JoinToken_FullMethodName    = "/fettle.wire.v1.AdminService/JoinToken"
+	AdminService_Groups_FullMethodName       = "/fettle.wire.v1.AdminService/Groups"
+	AdminService_Conditions_FullMethodName   = "/fettle.wire.v1.AdminService/Conditions"
+	AdminService_Log_FullMethodName          = "/fettle.wire.v1.AdminService/Log"
+	AdminService_Watch_FullMethodName        = "/fettle.wire.v1.AdminService/Watch"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -311,6 +355,8 @@ type AdminServiceClient interface {
 	Thaw(ctx context.Context, in *ThawRequest, opts ...grpc.CallOption) (*ThawResponse, error)
 	Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.CallOption) (*HostsResponse, error)
 	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
+	Servers(ctx context.Context, in *ServersRequest, opts ...grpc.CallOption) (*ServersResponse, error)
+	RemoveServer(ctx context.Context, in *RemoveServerRequest, opts ...grpc.CallOption) (*RemoveServerResponse, error)
 	JoinToken(ctx context.Context, in *JoinTokenRequest, opts ...grpc.CallOption) (*JoinTokenResponse, error)
 	Groups(ctx context.Context, in *GroupsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GroupsResponse], error)
 	// Conditions sends what is raised.
@@ -418,6 +464,26 @@ func (c *adminServiceClient) Forget(ctx context.Context, in *ForgetRequest, opts
 	return out, nil
 }
 
+func (c *adminServiceClient) Servers(ctx context.Context, in *ServersRequest, opts ...grpc.CallOption) (*ServersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ServersResponse)
+	err := c.cc.Invoke(ctx, AdminService_Servers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) RemoveServer(ctx context.Context, in *RemoveServerRequest, opts ...grpc.CallOption) (*RemoveServerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveServerResponse)
+	err := c.cc.Invoke(ctx, AdminService_RemoveServer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) JoinToken(ctx context.Context, in *JoinTokenRequest, opts ...grpc.CallOption) (*JoinTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(JoinTokenResponse)
@@ -519,6 +585,8 @@ type AdminServiceServer interface {
 	Thaw(context.Context, *ThawRequest) (*ThawResponse, error)
 	Hosts(context.Context, *HostsRequest) (*HostsResponse, error)
 	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
+	Servers(context.Context, *ServersRequest) (*ServersResponse, error)
+	RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerResponse, error)
 	JoinToken(context.Context, *JoinTokenRequest) (*JoinTokenResponse, error)
 	Groups(*GroupsRequest, grpc.ServerStreamingServer[GroupsResponse]) error
 	// Conditions sends what is raised.
@@ -560,6 +628,12 @@ func (UnimplementedAdminServiceServer) Hosts(context.Context, *HostsRequest) (*H
 }
 func (UnimplementedAdminServiceServer) Forget(context.Context, *ForgetRequest) (*ForgetResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Forget not implemented")
+}
+func (UnimplementedAdminServiceServer) Servers(context.Context, *ServersRequest) (*ServersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Servers not implemented")
+}
+func (UnimplementedAdminServiceServer) RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveServer not implemented")
 }
 func (UnimplementedAdminServiceServer) JoinToken(context.Context, *JoinTokenRequest) (*JoinTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method JoinToken not implemented")
@@ -734,6 +808,42 @@ func _AdminService_Forget_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_Servers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ServersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Servers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Servers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Servers(ctx, req.(*ServersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_RemoveServer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveServerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RemoveServer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RemoveServer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RemoveServer(ctx, req.(*RemoveServerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_JoinToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(JoinTokenRequest)
 	if err := dec(in); err != nil {
@@ -830,6 +940,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Forget",
 			Handler:    _AdminService_Forget_Handler,
+		},
+		{
+			MethodName: "Servers",
+			Handler:    _AdminService_Servers_Handler,
+		},
+		{
+			MethodName: "RemoveServer",
+			Handler:    _AdminService_RemoveServer_Handler,
 		},
 		{
 			MethodName: "JoinToken",

@@ -229,7 +229,7 @@ func enrol(t *testing.T, ca *pki.CA, dir, label string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, cert, err := ca.Admit(req.CSR, label, time.Now())
+	h, cert, err := pki.NewRegister(ca, pki.Folder(caDir(dir))).Admit(t.Context(), req.CSR, label, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func serve(ctx context.Context, b brief, f *fate, log *slog.Logger) error {
 		return err
 	}
 	srv, err := server.New(server.Options{
-		CA: ca, Dir: filepath.Join(b.Dir, "server"), History: disk, Catalogues: shipped(), Clock: b.Clock, Log: log, Version: "crash",
+		CA: ca, Register: pki.NewRegister(ca, pki.Folder(caDir(b.Dir))), Dir: filepath.Join(b.Dir, "server"), History: disk, Catalogues: shipped(), Clock: b.Clock, Log: log, Version: "crash",
 		// As long outside as in a real fleet: a busy machine that does not answer
 		// in time is not what is tested.
 		Interval: speed * server0, LostAfter: speed * lost0,

@@ -1,0 +1,137 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"fettle/internal/fleet/pki"
+	"fettle/internal/fleet/server"
+	"fettle/internal/fleet/store"
+)
+
+// majorityWait is after what time it is said that a majority is waited for.
+const majorityWait = 5 * time.Second
+
+// began is how this server's part of the store began. It is there from before its
+// first start on, so that a part that is lost is told from one that never was.
+type began struct {
+	Schema   int            `json:"schema"`
+	Existing []store.Member `json:"existing,omitempty"` // of the store that was joined; none: it was this server's own
+	Started  bool           `json:"started"`            // it was there once
+}
+
+func (c *Server) beganFile() string { return filepath.Join(c.o.Dir, "members.json") }
+
+func (c *Server) storeDir() string { return filepath.Join(c.o.Dir, "store") }
+
+// openStore opens the authority and the store; one of several joins the others first,
+// where it is to.
+func (c *Server) openStore(ctx context.Context) (err error) {
+	caDir := filepath.Join(c.o.Dir, "ca")
+	if c.o.Peers == nil {
+		if c.ca, err = authority(caDir, c.o.Clock.Wall()); err != nil {
+			return err
+		}
+		c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: c.storeDir(), Fleet: c.ca.Fleet()})
+		return err
+	}
+	if token := c.o.Peers.Join; token != nil {
+		err = c.join(ctx, *token, caDir)
+	} else {
+		c.ca, err = authority(caDir, c.o.Clock.Wall())
+	}
+	if err != nil {
+		return err
+	}
+	how, err := c.howItBegan()
+	if err != nil {
+		return err
+	}
+	id, err := c.ca.Issue(c.identityDir(), pki.RoleServer, pki.MintID(), c.o.Clock.Wall(), pki.ServerLife)
+	if err != nil {
+		return err
+	}
+	trusted := filepath.Join(c.identityDir(), "authority.pem")
+	if err := renameio.WriteFile(trusted, pki.PEM(id.Authority()), 0o600); err != nil {
+		return fmt.Errorf("keep the authority's certificate for the store: %w", err)
+	}
+	p := c.o.Peers
+	address := p.Address
+	if address == "" {
+		address = c.o.Listen
+	}
+	waiting := time.AfterFunc(majorityWait, func() {
+		c.o.Log.Warn("waiting for a majority of the servers: until they are there, nothing is decided (start them; `fettle servers` on one that runs lists them)")
+	})
+	defer waiting.Stop()
+	c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: c.storeDir(), Fleet: c.ca.Fleet(), Peers: &store.Peers{
+		Name: id.Name.ID, Listen: p.Listen, Advertise: p.Advertise, Address: address, Existing: how.Existing,
+		CertFile: pki.IdentityFile(c.identityDir(), pki.RoleServer), AuthorityFile: trusted, ServerName: pki.ServerName,
+	}})
+	if err != nil {
+		return err
+	}
+	if len(how.Existing) == 0 {
+		if err := pki.NewRegister(c.ca, c.st.Shelf()).Found(ctx, id.Name.ID, c.o.Label, c.o.Clock.Wall()); err != nil {
+			return err
+		}
+	}
+	how.Started = true
+	return c.keepBegan(how)
+}
+
+// join makes this machine a server of a fleet that is there, unless it is one
+// already.
+func (c *Server) join(ctx context.Context, token pki.Token, caDir string) error {
+	peer := c.o.Peers.Advertise
+	if peer == "" {
+		peer = c.o.Peers.Listen
+	}
+	ca, members, err := server.Join(ctx, server.JoinOptions{
+		Token: token, CADir: caDir, Dir: c.identityDir(), Label: c.o.Label, Peer: peer, Wall: c.o.Clock.Wall})
+	if err != nil {
+		return err
+	}
+	c.ca = ca
+	return c.keepBegan(began{Schema: 1, Existing: members})
+}
+
+// howItBegan says how the store is started. A part of the store that was there and is
+// gone is an error: begun anew, it would forget what it has voted for.
+func (c *Server) howItBegan() (began, error) {
+	data, err := os.ReadFile(c.beganFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		how := began{Schema: 1}
+		return how, c.keepBegan(how)
+	}
+	var how began
+	if err == nil {
+		err = json.Unmarshal(data, &how)
+	}
+	if err != nil {
+		return began{}, fmt.Errorf("how this server's part of the store began: %s: %w (restore it from a backup)", c.beganFile(), err)
+	}
+	if how.Started && !store.Holds(c.storeDir()) {
+		return began{}, fmt.Errorf("this server's part of the store is gone from %s: begun anew it would forget what it has voted for. Where other servers run: move %s aside, take this one out with `fettle remove-server` there, and join it again with a new token. Where none does: restore a backup", c.storeDir(), c.o.Dir)
+	}
+	return how, nil
+}
+
+func (c *Server) keepBegan(how began) error {
+	data, err := json.Marshal(how)
+	if err == nil {
+		err = renameio.WriteFile(c.beganFile(), data, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("keep how this server's part of the store began: %w", err)
+	}
+	return nil
+}
