@@ -44,6 +44,7 @@ type etcdOptions struct {
 	data    string                       // data directory of all members; "": where Debian has it
 	files   map[string]map[string]string // adapters' configurations by host; what is not there is discovered
 	prepare func(l *lab.Lab)             // called before etcd is started
+	servers int                          // of Fettle's; 0: `fettle up`
 }
 
 // etcdCluster is Debian's etcd on three hosts, which Fettle found by itself, with
@@ -64,7 +65,7 @@ func startEtcd(t *testing.T, o etcdOptions) *etcdCluster {
 		o.data = etcdData
 	}
 	c := &etcdCluster{t: t, data: o.data, name: strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestLab"), "/", "-"))}
-	c.Fleet = start(t, 3, spine.Options{Policy: etcdPolicy, Adapters: o.files, Prepare: func(l *lab.Lab) {
+	c.Fleet = start(t, 3, spine.Options{Policy: etcdPolicy, Servers: o.servers, Adapters: o.files, Prepare: func(l *lab.Lab) {
 		c.Fleet = &spine.Fleet{Lab: l}
 		if o.prepare != nil {
 			o.prepare(l)

@@ -91,7 +91,7 @@ func TestLabEtcdKilledInMidRepair(t *testing.T) {
 func (c *etcdCluster) killAtMoments(h *lab.Host, who string) map[string]time.Time {
 	c.t.Helper()
 	how := "kill"
-	if who == "server" {
+	if who == "server" || who == "leader" {
 		how = "freeze" // so that its answer cannot come before the server is dead
 	}
 	c.Write(h, "/srv/moments.py", moments)
@@ -115,14 +115,17 @@ func (c *etcdCluster) killAtMoments(h *lab.Host, who string) map[string]time.Tim
 		if !ok || !slices.Contains([]string{"remove", "aside", "promote"}, step) {
 			c.t.Fatalf("the watcher: %s", lines.Text())
 		}
-		if who != "agent" {
+		switch who {
+		case "server", "both":
 			c.Shell(c.Host(1), "echo 1 > /sys/fs/cgroup/system.slice/"+spine.UpUnit+"/cgroup.kill")
-		}
-		killed[step] = time.Now()
-		if who != "agent" {
+			killed[step] = time.Now()
 			c.restart(c.Host(1), spine.UpUnit)
+		case "leader":
+			killed[step] = c.killLeader(step)
+		default:
+			killed[step] = time.Now()
 		}
-		if who == "server" {
+		if how == "freeze" {
 			c.Shell(h, "echo 0 > /sys/fs/cgroup/system.slice/"+spine.AgentUnit+"/cgroup.freeze")
 		} else {
 			c.restart(h, spine.AgentUnit)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,16 +24,23 @@ const (
 	port       = "7401"
 )
 
-// The units that run Fettle in the hosts: the first on h1, the second on the
-// others. They have no restart policy: a test that kills them starts them again.
+// The units that run Fettle in the hosts: server and agent in one on h1 and the
+// agent on the others, or, where there are several servers, these on the first hosts
+// and the agent on all. They have no restart policy: a test that kills them starts
+// them again, or Fettle does.
 const (
-	UpUnit    = "fettle-up.service"
-	AgentUnit = "fettle-agent.service"
+	UpUnit     = "fettle-up.service"
+	ServerUnit = "fettle-server.service"
+	AgentUnit  = "fettle-agent.service"
 )
+
+// joinFile holds the token with which a further server joins, at its first start.
+const joinFile = "/run/fettle-join"
 
 // Options is how a fleet is started.
 type Options struct {
 	Binary   string                       // made by Build
+	Servers  int                          // that `fettle server` runs on; 0: none, `fettle up` runs on h1
 	Policy   string                       // YAML of /etc/fettle/policy.yaml; empty: none, what is shipped holds
 	Adapters map[string]map[string]string // host ("h1") to file name ("systemd.yaml") to its content
 	Prepare  func(*lab.Lab)               // called when the hosts run, before Fettle does
@@ -42,8 +50,10 @@ type Options struct {
 // ask cannot be asked. They may be called by one goroutine at a time.
 type Fleet struct {
 	*lab.Lab
-	t   testing.TB
-	ids map[string]string // host name to the identity that it was given
+	t       testing.TB
+	servers int
+	asked   int               // which of the servers' hosts answered last
+	ids     map[string]string // host name to the identity that it was given
 }
 
 // Start boots that many hosts, starts Fettle on all of them and returns when the
@@ -51,7 +61,7 @@ type Fleet struct {
 // what Fettle logged and the incidents' stories go into the test's log.
 func Start(t testing.TB, hosts int, o Options) *Fleet {
 	t.Helper()
-	f := &Fleet{Lab: labtest.Start(t, lab.Config{Hosts: hosts}), t: t, ids: map[string]string{}}
+	f := &Fleet{Lab: labtest.Start(t, lab.Config{Hosts: hosts}), t: t, servers: o.Servers, ids: map[string]string{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			f.show()
@@ -61,16 +71,87 @@ func Start(t testing.TB, hosts int, o Options) *Fleet {
 		o.Prepare(f.Lab)
 	}
 	f.each(func(h *lab.Host) error { return f.install(h, o) })
-	f.must(f.server(), "systemctl", "start", UpUnit)
+	f.must(f.Host(1), "systemctl", "start", f.serverUnit())
 	f.waitServer()
+	for _, h := range f.Hosts()[:max(1, f.servers)][1:] {
+		f.joinServer(h)
+	}
 	f.each(func(h *lab.Host) error {
-		if h == f.server() {
+		if f.servers == 0 && h == f.Host(1) {
 			return nil
 		}
 		return f.join(h)
 	})
 	f.WaitReady()
 	return f
+}
+
+// serverUnit is the unit of a host that runs a server.
+func (f *Fleet) serverUnit() string {
+	if f.servers > 0 {
+		return ServerUnit
+	}
+	return UpUnit
+}
+
+// joinServer makes a host one of the fleet's servers, as a person would.
+func (f *Fleet) joinServer(h *lab.Host) {
+	f.t.Helper()
+	token := f.must(f.Host(1), Program, "token", "--server-token", "--address", f.Host(1).Addr().String()+":"+port)
+	f.Write(h, joinFile, "JOIN=--join "+token+"\n")
+	f.must(h, "systemctl", "start", ServerUnit)
+	Until(f.t, h.Name()+" to be a server with a vote", func() bool {
+		f.alive(h, ServerUnit)
+		for _, s := range f.Servers() {
+			if s.Label == h.Name() {
+				return !s.Learner && s.Address != ""
+			}
+		}
+		return false
+	})
+	f.must(h, "rm", joinFile)
+}
+
+// AddServer makes one more host a server of the fleet.
+func (f *Fleet) AddServer(h *lab.Host) {
+	f.t.Helper()
+	if err := f.unit(h, ServerUnit, serverCommand(h)); err != nil {
+		f.t.Fatal(err)
+	}
+	f.must(h, "systemctl", "daemon-reload")
+	f.joinServer(h)
+}
+
+// Server is one of several servers, as `fettle servers` tells of it.
+type Server struct {
+	ID, Label, Address string
+	Leader, Learner    bool
+}
+
+// Servers are the fleet's servers. None, where nobody answers at present.
+func (f *Fleet) Servers() []Server {
+	f.t.Helper()
+	var list []Server
+	r := f.command("servers", "-o", "json")
+	if r.Code == 0 {
+		if err := json.Unmarshal([]byte(r.Stdout), &list); err != nil {
+			f.t.Fatalf("fettle servers: %v: %s", err, r.Stdout)
+		}
+	}
+	return list
+}
+
+// Leader is the host of the server that leads, nil where none does at present.
+func (f *Fleet) Leader() *lab.Host {
+	f.t.Helper()
+	for _, s := range f.Servers() {
+		for _, h := range f.Hosts() {
+			if s.Leader && s.Label == h.Name() {
+				return h
+			}
+		}
+	}
+	return nil
 }
 
 // WaitReady waits until the server knows what all agents see, after it or they
@@ -80,8 +161,14 @@ func (f *Fleet) WaitReady() {
 	f.waitServer()
 	Until(f.t, "all agents to be connected", func() bool { return f.connected() == len(f.Hosts()) })
 	Until(f.t, "all agents to have told what they see", func() bool {
-		id := f.Property(f.server(), UpUnit, "InvocationID")
-		log := f.must(f.server(), "journalctl", "-b", "-o", "cat", "--no-pager", "_SYSTEMD_INVOCATION_ID="+id)
+		leads := f.Host(1)
+		if f.servers > 0 {
+			if leads = f.Leader(); leads == nil {
+				return false
+			}
+		}
+		id := f.Property(leads, f.serverUnit(), "InvocationID")
+		log := f.must(leads, "journalctl", "-b", "-o", "cat", "--no-pager", "_SYSTEMD_INVOCATION_ID="+id)
 		return strings.Count(log, saidAll) >= len(f.Hosts())
 	})
 }
@@ -89,12 +176,10 @@ func (f *Fleet) WaitReady() {
 func (f *Fleet) waitServer() {
 	f.t.Helper()
 	Until(f.t, "the server to answer", func() bool {
-		f.alive(f.server(), UpUnit)
+		f.alive(f.Host(1), f.serverUnit())
 		return f.command("status").Code != noContact
 	})
 }
-
-func (f *Fleet) server() *lab.Host { return f.Host(1) }
 
 // each does something on all hosts at once.
 func (f *Fleet) each(do func(*lab.Host) error) {
@@ -116,13 +201,22 @@ func (f *Fleet) install(h *lab.Host, o Options) error {
 	if err := h.CopyIn(o.Binary, Program); err != nil {
 		return err
 	}
-	unit, args := AgentUnit, "agent -v"
-	if h == f.server() {
-		unit, args = UpUnit, fmt.Sprintf("up -v --listen %s:%s", h.Addr(), port)
+	run := map[string]string{}
+	switch i := slices.Index(f.Hosts(), h); {
+	case f.servers == 0 && i == 0:
+		run[UpUnit] = fmt.Sprintf("up -v --listen %s:%s", h.Addr(), port)
+	case i < f.servers:
+		run[ServerUnit] = serverCommand(h)
+		fallthrough
+	default:
+		run[AgentUnit] = "agent -v"
 	}
-	files := map[string]string{
-		"/etc/systemd/system/" + unit: "[Unit]\nDescription=Fettle\n[Service]\nType=exec\nExecStart=" + Program + " " + args + "\n",
+	for unit, args := range run {
+		if err := f.unit(h, unit, args); err != nil {
+			return err
+		}
 	}
+	files := map[string]string{}
 	if o.Policy != "" {
 		files[policyFile] = o.Policy
 	}
@@ -138,10 +232,21 @@ func (f *Fleet) install(h *lab.Host, o Options) error {
 	return err
 }
 
+// serverCommand is how a host runs one of several servers.
+func serverCommand(h *lab.Host) string {
+	return fmt.Sprintf("server -v --listen %s:%s $JOIN\nEnvironmentFile=-%s", h.Addr(), port, joinFile)
+}
+
+// unit writes the unit file of a part of Fettle.
+func (f *Fleet) unit(h *lab.Host, name, args string) error {
+	return h.WriteFile("/etc/systemd/system/"+name, []byte("[Unit]\nDescription=Fettle\n[Service]\nType=exec\nExecStart="+Program+" "+args+"\n"), 0o644)
+}
+
 // join makes a host part of the fleet, as a person would.
 func (f *Fleet) join(h *lab.Host) error {
 	ctx := f.t.Context()
-	token, err := f.server().Output(ctx, Program, "token", "--address", f.server().Addr().String()+":"+port)
+	first := f.Host(1)
+	token, err := first.Output(ctx, Program, "token", "--address", first.Addr().String()+":"+port)
 	if err != nil {
 		return err
 	}
@@ -203,17 +308,26 @@ func (f *Fleet) Unit(h *lab.Host, name string) fettle.Subject {
 	return f.Subject(fettle.KindUnit, h, name)
 }
 
-// Command runs fettle on the first host.
+// Command runs fettle on the first host; of several servers on one that answers.
 func (f *Fleet) command(args ...string) lab.Result {
 	f.t.Helper()
-	r, err := f.server().Exec(f.t.Context(), append([]string{Program}, args...)...)
-	if err != nil {
-		f.t.Fatal(err)
+	r := lab.Result{Code: noContact, Stderr: "no server runs"}
+	for range max(1, f.servers) {
+		if h := f.Hosts()[f.asked]; h.Power() == lab.On {
+			var err error
+			if r, err = h.Exec(f.t.Context(), append([]string{Program}, args...)...); err != nil {
+				f.t.Fatal(err)
+			}
+			if r.Code != noContact {
+				break
+			}
+		}
+		f.asked = (f.asked + 1) % max(1, f.servers)
 	}
 	return r
 }
 
-// read runs fettle on the first host and reads its JSON.
+// read runs fettle and reads its JSON.
 func (f *Fleet) read(into any, args ...string) {
 	f.t.Helper()
 	r := f.command(append(args, "-o", "json")...)
@@ -251,13 +365,18 @@ func (f *Fleet) show() {
 		if h.Power() != lab.On {
 			continue
 		}
-		out, err := h.Output(ctx, "journalctl", "-b", "-o", "short-precise", "--no-pager", "-n", "400", "-u", UpUnit, "-u", AgentUnit)
+		out, err := h.Output(ctx, "journalctl", "-b", "-o", "short-precise", "--no-pager", "-n", "400", "-u", UpUnit, "-u", ServerUnit, "-u", AgentUnit)
 		f.t.Logf("%s: what Fettle logged (%v):\n%s", h.Name(), err, out)
 	}
-	if f.server().Power() != lab.On {
-		return
-	}
 	script := `for i in $(` + Program + ` incidents --all -o json | jq -r '.[].id'); do ` + Program + ` incident explain $i; done`
-	r, err := f.server().Exec(ctx, "sh", "-c", script)
-	f.t.Logf("the incidents (%v):\n%s%s", err, r.Stdout, r.Stderr)
+	for _, h := range f.Hosts()[:max(1, f.servers)] {
+		if h.Power() != lab.On {
+			continue
+		}
+		r, err := h.Exec(ctx, "sh", "-c", script)
+		f.t.Logf("the incidents (%v):\n%s%s", err, r.Stdout, r.Stderr)
+		if err == nil && r.Stdout != "" {
+			break
+		}
+	}
 }

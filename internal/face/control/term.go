@@ -100,6 +100,7 @@ func (c *Server) told(l store.Leader) {
 		c.o.Log.Warn("no server leads")
 		return
 	}
+	c.srv.Led(l.Address)
 	c.o.Log.Info("who leads is known", "server", l.Name, "address", l.Address)
 }
 

@@ -32,7 +32,7 @@ const relayStreams = 48
 
 var (
 	errNoLeader = status.Error(codes.Unavailable, "no server leads at present (try again in a moment)")
-	errMoved    = status.Error(codes.Unavailable, "this server does not lead any more (try again; another one will)")
+	errMoved    = status.Error(codes.Unavailable, "another server leads now (try again)")
 )
 
 // relays are the connections to the server that leads.
@@ -42,19 +42,11 @@ type relays struct {
 	conns   map[*grpc.ClientConn]int // calls under way
 }
 
-// take returns a connection with room for one call, and how to give it back. One to
-// an earlier leader is closed with its last call, which ends by itself.
+// take returns a connection with room for one call, and how to give it back.
 func (r *relays) take(address string, dial func(string) (*grpc.ClientConn, error)) (*grpc.ClientConn, func(), error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.address != address {
-		for c, n := range r.conns {
-			if n == 0 {
-				_ = c.Close() // nothing is under way on it
-			}
-		}
-		r.address, r.conns = address, map[*grpc.ClientConn]int{}
-	}
+	r.turn(address)
 	for c, n := range r.conns {
 		if n < relayStreams {
 			r.conns[c]++
@@ -69,6 +61,18 @@ func (r *relays) take(address string, dial func(string) (*grpc.ClientConn, error
 	return c, func() { r.give(c) }, nil
 }
 
+// turn makes this the address of the leader. Calls that were passed on to an earlier
+// one end: it may be cut off, and would not say so.
+func (r *relays) turn(address string) {
+	if r.address == address {
+		return
+	}
+	for c := range r.conns {
+		_ = c.Close() // whose calls are told that the leader changed
+	}
+	r.address, r.conns = address, map[*grpc.ClientConn]int{}
+}
+
 func (r *relays) give(c *grpc.ClientConn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,6 +84,18 @@ func (r *relays) give(c *grpc.ClientConn) {
 		delete(r.conns, c)
 		_ = c.Close() // nothing is under way on it
 	}
+}
+
+// Led says that another server leads now, as the store tells it: what was passed on to
+// the one before ends at once, and those who called call again. "": nobody does, and
+// the one before may still answer.
+func (s *Server) Led(address string) {
+	if address == "" {
+		return
+	}
+	s.relays.mu.Lock()
+	defer s.relays.mu.Unlock()
+	s.relays.turn(address)
 }
 
 func (r *relays) close() {
@@ -172,6 +188,9 @@ func (p passage) unary(ctx context.Context, method string, req any, c caller) (a
 	defer p.done()
 	resp := &emptypb.Empty{}
 	if err := p.conn.Invoke(outgoing(ctx, c), method, req, resp); err != nil {
+		if p.conn.GetState() == connectivity.Shutdown {
+			return nil, errMoved
+		}
 		return nil, err
 	}
 	return resp, nil
@@ -206,8 +225,11 @@ func (p passage) stream(ss grpc.ServerStream, method string, c caller, starts *s
 	for {
 		m := &emptypb.Empty{}
 		if err := up.RecvMsg(m); err != nil {
-			if errors.Is(err, io.EOF) {
+			switch {
+			case errors.Is(err, io.EOF):
 				return nil
+			case p.conn.GetState() == connectivity.Shutdown:
+				return errMoved
 			}
 			return err
 		}
