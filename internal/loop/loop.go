@@ -68,6 +68,7 @@ type Loop struct {
 type item struct {
 	in    incident.Input
 	query func(*incident.Mind)
+	note  *note
 }
 
 // New returns a loop that does nothing until Run.
@@ -156,6 +157,12 @@ func (l *Loop) Run(ctx context.Context) error {
 				it.query(l.o.Mind)
 				continue
 			}
+			if it.note != nil {
+				if err := l.keep(ctx, it.note); err != nil {
+					return l.last(err)
+				}
+				continue
+			}
 			if err := l.take(ctx, it.in); err != nil {
 				return l.last(err)
 			}
@@ -220,7 +227,7 @@ func (l *Loop) drain() []item {
 	l.mu.Unlock()
 	var out []item
 	for _, it := range list {
-		if n := len(out); n > 0 && it.query == nil && out[n-1].query == nil && onlyFacts(it.in) && onlyFacts(out[n-1].in) {
+		if n := len(out); n > 0 && it.facts() && out[n-1].facts() && onlyFacts(it.in) && onlyFacts(out[n-1].in) {
 			out[n-1].in.Observations = append(out[n-1].in.Observations, it.in.Observations...)
 			out[n-1].in.Conditions = append(out[n-1].in.Conditions, it.in.Conditions...)
 			continue

@@ -88,7 +88,7 @@ type Intent struct {
 type Entry struct {
 	Seq      int64           `json:"seq"`
 	At       time.Time       `json:"at"`
-	Kind     string          `json:"kind"` // a fettle.EventKind, or "start", "answer", "freeze", "thaw"
+	Kind     string          `json:"kind"` // a fettle.EventKind, or "start", "answer", "freeze", "thaw", "run"
 	Incident string          `json:"incident,omitempty"`
 	Text     string          `json:"text"`
 	Data     json.RawMessage `json:"data,omitempty"`

@@ -116,6 +116,13 @@ type Command struct {
 	Env   []string // added to a minimal environment (PATH, LANG=C.UTF-8)
 	Stdin []byte
 	Limit int // of stdout and stderr each, in bytes; 0: 1 MiB
+	// User is the name of the account that it runs as, with its groups; "": that of
+	// this process. Another than that needs root.
+	User string
+	// Stdout and Stderr get what it writes as it comes, without a limit, instead of
+	// Output. Each is written to by one goroutine at a time, both perhaps at once. A
+	// Write that blocks holds the program up, and must return when ctx ends.
+	Stdout, Stderr io.Writer
 }
 
 // Output is what a program said.

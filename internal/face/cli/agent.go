@@ -64,7 +64,7 @@ to be of that fleet is not spoken to. Then run "fettle agent".`,
 }
 
 func (a *app) agentCommand() *cobra.Command {
-	var dir, address string
+	var dir, address, runFile string
 	var configs adapterFolder
 	var verbose bool
 	c := &cobra.Command{
@@ -95,7 +95,7 @@ interrupted.`,
 				return err
 			}
 			ag, err := agent.New(agent.Options{
-				Server: address, Identity: id, IdentityDir: dir, StateDir: dir, ConfigDir: string(configs), Machine: m, Adapters: a.Adapters,
+				Server: address, Identity: id, IdentityDir: dir, StateDir: dir, ConfigDir: string(configs), RunFile: runFile, Machine: m, Adapters: a.Adapters,
 				Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: a.Version, Log: logger(a.errOut, verbose),
 			})
 			if err != nil {
@@ -111,6 +111,7 @@ interrupted.`,
 	c.Flags().StringVar(&dir, "dir", filepath.Join(stateDir(), "agent"), "folder for identity and journal")
 	c.Flags().StringVar(&address, "server", "", "address of the server (default: where this machine joined)")
 	configs.flag(c)
+	runFileFlag(c, &runFile)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what it does")
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,7 +51,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "json": jsonIs, "columns": columns, "background": background, "end": end,
-			"setenv": setenv, "id": id, "damage": damage, "terminal": terminal,
+			"setenv": setenv, "id": id, "damage": damage, "terminal": terminal, "freeport": freePort,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond != "systemd" {
@@ -190,6 +191,17 @@ func id(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s lists no incident", args[0])
 	}
 	ts.Setenv("ID", list[0].ID)
+}
+
+// freePort sets a variable to a port of the loopback that nobody listens on.
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: freeport NAME")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	ts.Check(l.Close())
 }
 
 // damage overwrites eight bytes of a file in place.

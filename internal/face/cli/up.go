@@ -51,6 +51,7 @@ func stayLean() {
 func (a *app) upCommand() *cobra.Command {
 	var o serverFlags
 	var configs adapterFolder
+	var runFile string
 	c := &cobra.Command{
 		Use: "up", Short: "Run server and agent here, and look after this machine",
 		Long: `Runs the server, with its embedded store, and an agent for this machine in one
@@ -61,12 +62,13 @@ process. Incidents survive restarts. Other machines join with a token from
 			return a.serve(cmd.Context(), o, func(ctx context.Context, so control.Options) (runner, error) {
 				agentDir := filepath.Join(o.dir, "agent")
 				return single.Open(ctx, single.Options{Options: so,
-					Agents: []single.Agent{{Label: so.Label, Dir: agentDir, ConfigDir: string(configs), Machine: openMachine(agentDir)}}})
+					Agents: []single.Agent{{Label: so.Label, Dir: agentDir, ConfigDir: string(configs), RunFile: runFile, Machine: openMachine(agentDir)}}})
 			})
 		},
 	}
 	o.flags(c)
 	configs.flag(c)
+	runFileFlag(c, &runFile)
 	return c
 }
 

@@ -33,6 +33,7 @@ type Agent struct {
 	Label     string // its host name
 	Dir       string // identity, journal and what was found; made if it is not there
 	ConfigDir string // "": only what the adapters find
+	RunFile   string // agent.Options.RunFile
 	// Machine opens the machine under the identity that it joined with.
 	Machine func(ctx context.Context, host string) (machine.Machine, func() error, error)
 }
@@ -119,7 +120,7 @@ func (f *Fleet) agent(ctx context.Context, a Agent, address string) error {
 		return err
 	}
 	ag, err := agent.New(agent.Options{
-		Server: address, Identity: id, IdentityDir: a.Dir, StateDir: a.Dir, ConfigDir: a.ConfigDir,
+		Server: address, Identity: id, IdentityDir: a.Dir, StateDir: a.Dir, ConfigDir: a.ConfigDir, RunFile: a.RunFile,
 		Machine: m, Adapters: f.o.Adapters, Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: f.o.Version, Log: f.o.Log.With("agent", a.Label),
 	})
 	if err != nil {

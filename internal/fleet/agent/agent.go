@@ -37,7 +37,10 @@ type Options struct {
 	Catalogues  []fettle.Catalogue // besides the adapters' own, so that rules may read them
 	// Allow is this machine's own allow-list of actions. nil: everything that its
 	// adapters can do.
-	Allow   func(action string) bool
+	Allow func(action string) bool
+	// RunFile is this machine's own list of who may run commands on it ("fettle run"),
+	// which ParseRunPolicy reads. "", or a file that is not there or of no use: nobody.
+	RunFile string
 	Version string       // of the program
 	Log     *slog.Logger // nil: nothing is logged
 	// Digest is how long a confirmation of what did not change may wait for others.

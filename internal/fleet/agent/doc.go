@@ -18,6 +18,10 @@
 //   - What a probe sees leaves at once: nothing here waits for more to send.
 //   - A freeze of this machine is a file (FreezeFile). Its presence freezes,
 //     whatever is in it, and so does not being able to tell; it needs no server.
+//   - A person's command runs only if this machine's own list says that this person
+//     may run it and as whom (RunFile); a list that is not there, or of no use, lets
+//     nobody. A command runs once, not while frozen, and ends with the session that
+//     it came over.
 //   - An adapter that cannot be opened keeps no other from working.
 //   - Run returns when everything that it started has returned.
 //

@@ -27,6 +27,12 @@ func (x *session) take(m *wire.SessionResponse) {
 		x.wg.Go(func() { x.preview(w.Preview) })
 	case *wire.SessionResponse_Freeze:
 		x.frozen(w.Freeze)
+	case *wire.SessionResponse_Command:
+		x.command(w.Command)
+	case *wire.SessionResponse_CommandMore:
+		x.commandMore(w.CommandMore.GetId())
+	case *wire.SessionResponse_CommandCancel:
+		x.commandCancel(w.CommandCancel.GetId())
 	case *wire.SessionResponse_Ping:
 		x.follow(w.Ping.GetLog())
 		x.push(func(time.Time) *wire.SessionRequest {

@@ -78,9 +78,10 @@ type session struct {
 	interval time.Duration
 	wake     chan struct{} // has a value when there is an answer to send
 
-	mu      sync.Mutex
-	answers []func(now time.Time) *wire.SessionRequest // made when they are sent, so that ages are right
-	looked  []func(now time.Time) *wire.SessionRequest // likewise; sent behind what follows from what was seen
+	mu       sync.Mutex
+	answers  []func(now time.Time) *wire.SessionRequest // made when they are sent, so that ages are right
+	looked   []func(now time.Time) *wire.SessionRequest // likewise; sent behind what follows from what was seen
+	commands commands
 
 	probes  []string // that the server was told of; write's own, as settled is
 	settled bool
@@ -147,7 +148,7 @@ func (x *session) greet(in <-chan *wire.SessionResponse) error {
 	able := a.executor.Able()
 	h := &wire.Hello{
 		Schema: wire.Schema, Host: string(a.host), Incarnation: a.executor.Incarnation(), BootId: a.o.Machine.Identity.BootID,
-		Label: a.o.Machine.Identity.Hostname, Kinds: a.kinds(), Version: a.o.Version, Log: a.keptHead(),
+		Label: a.o.Machine.Identity.Hostname, Kinds: a.kinds(), Version: a.o.Version, Log: a.keptHead(), Commands: true,
 	}
 	for _, c := range a.cats {
 		for _, spec := range c.Actions {

@@ -111,6 +111,9 @@ func TestWhoMayCallWhat(t *testing.T) {
 	may["/fettle.wire.v1.EnrolService/Renew"] = "agent"
 	may["/fettle.wire.v1.AdminService/Servers"] = "viewer operator approver admin"
 	may["/fettle.wire.v1.AdminService/RemoveServer"] = "admin"
+	may["/fettle.wire.v1.AdminService/Backup"] = "admin"
+	may["/fettle.wire.v1.AdminService/Run"] = "operator approver admin" // and each host's own list
+	may["/fettle.wire.v1.AdminService/Check"] = "viewer operator approver admin"
 	may["/fettle.wire.v1.EnrolService/JoinServer"] = "nobody agent unadmitted server viewer operator approver admin"
 	may["/fettle.wire.v1.EnrolService/Join"] = "nobody agent unadmitted server viewer operator approver admin"
 	if len(may) != len(methods()) {

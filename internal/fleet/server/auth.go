@@ -36,11 +36,14 @@ func needs(method string) (pki.Role, bool) {
 		wire.AdminService_Log_FullMethodName:          pki.RoleViewer,
 		wire.AdminService_Watch_FullMethodName:        pki.RoleViewer,
 		wire.AdminService_SetFreeze_FullMethodName:    pki.RoleOperator,
+		wire.AdminService_Run_FullMethodName:          pki.RoleOperator, // and each host's own list
 		wire.AdminService_Thaw_FullMethodName:         pki.RoleApprover, // it lets actions go on
 		wire.AdminService_Answer_FullMethodName:       pki.RoleApprover,
 		wire.AdminService_Forget_FullMethodName:       pki.RoleAdmin,
 		wire.AdminService_JoinToken_FullMethodName:    pki.RoleAdmin,
 		wire.AdminService_Servers_FullMethodName:      pki.RoleViewer,
+		wire.AdminService_Backup_FullMethodName:       pki.RoleAdmin,
+		wire.AdminService_Check_FullMethodName:        pki.RoleViewer,
 		wire.AdminService_RemoveServer_FullMethodName: pki.RoleAdmin,
 	}[method]
 	return role, ok

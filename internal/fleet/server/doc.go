@@ -23,5 +23,7 @@
 //   - Agents are shown where the log ends, signed, when a session begins, with every
 //     dispatch and when it has moved; one that keeps a head is told what stands at
 //     that place now, so that a restored or rewritten log shows (S13).
+//   - A person's command (Run) is in the log before any host gets it, and each host
+//     gets it once; whether it runs there is for the host's own list to say.
 //   - No message, however large, wrong or hostile, ends the server.
 package server

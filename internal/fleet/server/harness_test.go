@@ -44,6 +44,7 @@ type brain struct {
 	fed    []incident.Input
 	more   chan struct{} // closed and renewed with each input
 	answer []incident.Answer
+	kept   []kept // by Record
 }
 
 func newBrain(t testing.TB, cats ...fettle.Catalogue) *brain {

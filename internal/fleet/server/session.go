@@ -45,7 +45,9 @@ type session struct {
 	about  about
 	label  string
 	probes map[string]bool // guarded by the host's mu
-	clocks wire.Clocks     // guarded by the host's mu
+	// commands says that the agent runs them.
+	commands bool
+	clocks   wire.Clocks // guarded by the host's mu
 
 	began   time.Time // guarded by the host's mu, as settled is
 	settled bool      // the agent has told everything
@@ -140,7 +142,7 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 
 func newSession(ctx context.Context, cancel context.CancelCauseFunc, h *host, hello *wire.Hello) *session {
 	x := &session{
-		host: h, ctx: ctx, cancel: cancel, done: ctx.Done(), label: hello.GetLabel(),
+		host: h, ctx: ctx, cancel: cancel, done: ctx.Done(), label: hello.GetLabel(), commands: hello.GetCommands(),
 		about:  about{incarnation: hello.GetIncarnation(), bootID: hello.GetBootId(), version: hello.GetVersion()},
 		probes: map[string]bool{}, wake: make(chan struct{}, 1),
 		waiting: map[uint64]chan<- answer{}, pings: map[uint64]time.Time{},
@@ -229,6 +231,10 @@ func (x *session) take(a answer) error {
 		x.deliver(w.LookAnswer.GetId(), a)
 	case *wire.SessionRequest_PreviewAnswer:
 		x.deliver(w.PreviewAnswer.GetId(), a)
+	case *wire.SessionRequest_CommandOutput:
+		x.heardOf(w.CommandOutput.GetId(), a)
+	case *wire.SessionRequest_CommandEnd:
+		x.heardOf(w.CommandEnd.GetId(), a)
 	case *wire.SessionRequest_Pong:
 		x.mu.Lock()
 		sent, ok := x.pings[w.Pong.GetId()]

@@ -483,6 +483,8 @@ type SessionRequest struct {
 	//	*SessionRequest_FreezeState
 	//	*SessionRequest_Probes
 	//	*SessionRequest_LogState
+	//	*SessionRequest_CommandOutput
+	//	*SessionRequest_CommandEnd
 	What          isSessionRequest_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -631,6 +633,24 @@ func (x *SessionRequest) GetLogState() *LogState {
 	return nil
 }
 
+func (x *SessionRequest) GetCommandOutput() *CommandOutput {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_CommandOutput); ok {
+			return x.CommandOutput
+		}
+	}
+	return nil
+}
+
+func (x *SessionRequest) GetCommandEnd() *CommandEnd {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_CommandEnd); ok {
+			return x.CommandEnd
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_What interface {
 	isSessionRequest_What()
 }
@@ -679,6 +699,14 @@ type SessionRequest_LogState struct {
 	LogState *LogState `protobuf:"bytes,12,opt,name=log_state,json=logState,proto3,oneof"`
 }
 
+type SessionRequest_CommandOutput struct {
+	CommandOutput *CommandOutput `protobuf:"bytes,13,opt,name=command_output,json=commandOutput,proto3,oneof"`
+}
+
+type SessionRequest_CommandEnd struct {
+	CommandEnd *CommandEnd `protobuf:"bytes,14,opt,name=command_end,json=commandEnd,proto3,oneof"`
+}
+
 func (*SessionRequest_Hello) isSessionRequest_What() {}
 
 func (*SessionRequest_Report) isSessionRequest_What() {}
@@ -701,6 +729,10 @@ func (*SessionRequest_Probes) isSessionRequest_What() {}
 
 func (*SessionRequest_LogState) isSessionRequest_What() {}
 
+func (*SessionRequest_CommandOutput) isSessionRequest_What() {}
+
+func (*SessionRequest_CommandEnd) isSessionRequest_What() {}
+
 // SessionResponse is from the server.
 type SessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -713,6 +745,9 @@ type SessionResponse struct {
 	//	*SessionResponse_Preview
 	//	*SessionResponse_Freeze
 	//	*SessionResponse_Ping
+	//	*SessionResponse_Command
+	//	*SessionResponse_CommandMore
+	//	*SessionResponse_CommandCancel
 	What          isSessionResponse_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -818,6 +853,33 @@ func (x *SessionResponse) GetPing() *Ping {
 	return nil
 }
 
+func (x *SessionResponse) GetCommand() *Command {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_Command); ok {
+			return x.Command
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetCommandMore() *CommandMore {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_CommandMore); ok {
+			return x.CommandMore
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetCommandCancel() *CommandCancel {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_CommandCancel); ok {
+			return x.CommandCancel
+		}
+	}
+	return nil
+}
+
 type isSessionResponse_What interface {
 	isSessionResponse_What()
 }
@@ -850,6 +912,18 @@ type SessionResponse_Ping struct {
 	Ping *Ping `protobuf:"bytes,7,opt,name=ping,proto3,oneof"`
 }
 
+type SessionResponse_Command struct {
+	Command *Command `protobuf:"bytes,8,opt,name=command,proto3,oneof"`
+}
+
+type SessionResponse_CommandMore struct {
+	CommandMore *CommandMore `protobuf:"bytes,9,opt,name=command_more,json=commandMore,proto3,oneof"`
+}
+
+type SessionResponse_CommandCancel struct {
+	CommandCancel *CommandCancel `protobuf:"bytes,10,opt,name=command_cancel,json=commandCancel,proto3,oneof"`
+}
+
 func (*SessionResponse_Welcome) isSessionResponse_What() {}
 
 func (*SessionResponse_Dispatch) isSessionResponse_What() {}
@@ -864,6 +938,12 @@ func (*SessionResponse_Freeze) isSessionResponse_What() {}
 
 func (*SessionResponse_Ping) isSessionResponse_What() {}
 
+func (*SessionResponse_Command) isSessionResponse_What() {}
+
+func (*SessionResponse_CommandMore) isSessionResponse_What() {}
+
+func (*SessionResponse_CommandCancel) isSessionResponse_What() {}
+
 // Hello is who the agent is and what it can do.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -873,9 +953,10 @@ type Hello struct {
 	BootId        string                 `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
 	Label         string                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"` // host name
 	Actions       []*ActionVersion       `protobuf:"bytes,6,rep,name=actions,proto3" json:"actions,omitempty"`
-	Kinds         []string               `protobuf:"bytes,7,rep,name=kinds,proto3" json:"kinds,omitempty"`     // of subjects that it can look at
-	Version       string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"` // of the program
-	Log           *LogHead               `protobuf:"bytes,9,opt,name=log,proto3" json:"log,omitempty"`         // the last that this agent keeps; absent: none
+	Kinds         []string               `protobuf:"bytes,7,rep,name=kinds,proto3" json:"kinds,omitempty"`         // of subjects that it can look at
+	Version       string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`     // of the program
+	Log           *LogHead               `protobuf:"bytes,9,opt,name=log,proto3" json:"log,omitempty"`             // the last that this agent keeps; absent: none
+	Commands      bool                   `protobuf:"varint,10,opt,name=commands,proto3" json:"commands,omitempty"` // it knows Command
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -971,6 +1052,13 @@ func (x *Hello) GetLog() *LogHead {
 		return x.Log
 	}
 	return nil
+}
+
+func (x *Hello) GetCommands() bool {
+	if x != nil {
+		return x.Commands
+	}
+	return false
 }
 
 // LogHead is where the server's log of decisions ended.
@@ -1240,6 +1328,7 @@ type Welcome struct {
 	Freeze        *Freeze                `protobuf:"bytes,4,opt,name=freeze,proto3" json:"freeze,omitempty"`
 	Log           *SignedHead            `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
 	Servers       []string               `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"` // addresses of all servers; none: there is but this one
+	Epoch         *SignedEpoch           `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`     // absent: it is the first, which needs nobody's word
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1316,6 +1405,67 @@ func (x *Welcome) GetServers() []string {
 	return nil
 }
 
+func (x *Welcome) GetEpoch() *SignedEpoch {
+	if x != nil {
+		return x.Epoch
+	}
+	return nil
+}
+
+// SignedEpoch is an administrator's word that the store's epoch may begin
+// (fleet/charter).
+type SignedEpoch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          []byte                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`               // golang.org/x/mod/sumdb/note
+	Certificate   []byte                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER, of the key that signed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedEpoch) Reset() {
+	*x = SignedEpoch{}
+	mi := &file_wire_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedEpoch) ProtoMessage() {}
+
+func (x *SignedEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedEpoch.ProtoReflect.Descriptor instead.
+func (*SignedEpoch) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SignedEpoch) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *SignedEpoch) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 // Report is what is new or changed, in a new session all that there is: what was
 // observed, and what the agent judged of it. Conditions follow from observations
 // in the same report or an earlier one.
@@ -1329,7 +1479,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1491,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1504,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Report) GetObservations() []*Observation {
@@ -1381,7 +1531,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1543,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1556,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Observation) GetJson() []byte {
@@ -1433,7 +1583,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1595,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1608,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Digest) GetSeen() []*Seen {
@@ -1480,7 +1630,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1492,7 +1642,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1505,7 +1655,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Seen) GetSubject() string {
@@ -1546,7 +1696,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1708,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1721,7 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{21}
 }
 
 type Dispatch struct {
@@ -1585,7 +1735,7 @@ type Dispatch struct {
 
 func (x *Dispatch) Reset() {
 	*x = Dispatch{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1747,7 @@ func (x *Dispatch) String() string {
 func (*Dispatch) ProtoMessage() {}
 
 func (x *Dispatch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1760,7 @@ func (x *Dispatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatch.ProtoReflect.Descriptor instead.
 func (*Dispatch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Dispatch) GetId() uint64 {
@@ -1644,7 +1794,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1656,7 +1806,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1819,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Recover) GetId() uint64 {
@@ -1697,7 +1847,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1859,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1872,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Outcome) GetId() uint64 {
@@ -1750,7 +1900,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1912,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1925,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Look) GetId() uint64 {
@@ -1810,7 +1960,7 @@ type LookAnswer struct {
 
 func (x *LookAnswer) Reset() {
 	*x = LookAnswer{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1972,7 @@ func (x *LookAnswer) String() string {
 func (*LookAnswer) ProtoMessage() {}
 
 func (x *LookAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1985,7 @@ func (x *LookAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookAnswer.ProtoReflect.Descriptor instead.
 func (*LookAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LookAnswer) GetId() uint64 {
@@ -1870,7 +2020,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2032,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2045,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Preview) GetId() uint64 {
@@ -1932,7 +2082,7 @@ type PreviewAnswer struct {
 
 func (x *PreviewAnswer) Reset() {
 	*x = PreviewAnswer{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2094,7 @@ func (x *PreviewAnswer) String() string {
 func (*PreviewAnswer) ProtoMessage() {}
 
 func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2107,7 @@ func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewAnswer.ProtoReflect.Descriptor instead.
 func (*PreviewAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PreviewAnswer) GetId() uint64 {
@@ -2005,7 +2155,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2167,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2180,7 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Freeze) GetJson() []byte {
@@ -2052,7 +2202,7 @@ type FreezeState struct {
 
 func (x *FreezeState) Reset() {
 	*x = FreezeState{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2214,7 @@ func (x *FreezeState) String() string {
 func (*FreezeState) ProtoMessage() {}
 
 func (x *FreezeState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2227,7 @@ func (x *FreezeState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeState.ProtoReflect.Descriptor instead.
 func (*FreezeState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FreezeState) GetFleet() bool {
@@ -2111,7 +2261,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2273,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2286,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Ping) GetId() uint64 {
@@ -2162,7 +2312,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2324,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2337,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Pong) GetId() uint64 {
@@ -2195,6 +2345,337 @@ func (x *Pong) GetId() uint64 {
 		return x.Id
 	}
 	return 0
+}
+
+// Command is a person's: a program that the agent runs once, if its own machine
+// allows it. It is answered with CommandOutput, as much as CommandMore asks for,
+// and one CommandEnd. A session that ends ends it.
+type Command struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Argv          []string               `protobuf:"bytes,2,rep,name=argv,proto3" json:"argv,omitempty"`                          // no shell is involved
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`                              // the name in the person's certificate, for the machine's list of who may
+	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"`                          // of the person's certificate
+	WithinNs      int64                  `protobuf:"varint,5,opt,name=within_ns,json=withinNs,proto3" json:"within_ns,omitempty"` // it is ended after so long; 0: as long as the agent lets one run
+	Limit         int64                  `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`                       // bytes of output that are wanted, of both streams together
+	AliveNs       int64                  `protobuf:"varint,7,opt,name=alive_ns,json=aliveNs,proto3" json:"alive_ns,omitempty"`    // an empty CommandOutput is wanted so often while it runs
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Command) Reset() {
+	*x = Command{}
+	mi := &file_wire_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Command) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Command) ProtoMessage() {}
+
+func (x *Command) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Command.ProtoReflect.Descriptor instead.
+func (*Command) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Command) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Command) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *Command) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Command) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Command) GetWithinNs() int64 {
+	if x != nil {
+		return x.WithinNs
+	}
+	return 0
+}
+
+func (x *Command) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Command) GetAliveNs() int64 {
+	if x != nil {
+		return x.AliveNs
+	}
+	return 0
+}
+
+// CommandOutput is what a command wrote, or, empty, a sign of life.
+type CommandOutput struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // at most CommandChunk (package wire)
+	Stderr        bool                   `protobuf:"varint,3,opt,name=stderr,proto3" json:"stderr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandOutput) Reset() {
+	*x = CommandOutput{}
+	mi := &file_wire_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandOutput) ProtoMessage() {}
+
+func (x *CommandOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandOutput.ProtoReflect.Descriptor instead.
+func (*CommandOutput) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *CommandOutput) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *CommandOutput) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *CommandOutput) GetStderr() bool {
+	if x != nil {
+		return x.Stderr
+	}
+	return false
+}
+
+// CommandMore says that the last CommandOutput with data was taken, and one more
+// may be sent.
+type CommandMore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandMore) Reset() {
+	*x = CommandMore{}
+	mi := &file_wire_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandMore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandMore) ProtoMessage() {}
+
+func (x *CommandMore) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandMore.ProtoReflect.Descriptor instead.
+func (*CommandMore) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *CommandMore) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+type CommandCancel struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandCancel) Reset() {
+	*x = CommandCancel{}
+	mi := &file_wire_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandCancel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandCancel) ProtoMessage() {}
+
+func (x *CommandCancel) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandCancel.ProtoReflect.Descriptor instead.
+func (*CommandCancel) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *CommandCancel) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// CommandEnd is how it ended.
+type CommandEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Exit          int32                  `protobuf:"varint,2,opt,name=exit,proto3" json:"exit,omitempty"`
+	Signal        string                 `protobuf:"bytes,3,opt,name=signal,proto3" json:"signal,omitempty"`   // without "SIG"
+	Refused       string                 `protobuf:"bytes,4,opt,name=refused,proto3" json:"refused,omitempty"` // not empty: it was not run, and why
+	Hint          string                 `protobuf:"bytes,5,opt,name=hint,proto3" json:"hint,omitempty"`
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"` // not empty: how it ended is not known, and why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommandEnd) Reset() {
+	*x = CommandEnd{}
+	mi := &file_wire_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommandEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommandEnd) ProtoMessage() {}
+
+func (x *CommandEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommandEnd.ProtoReflect.Descriptor instead.
+func (*CommandEnd) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *CommandEnd) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *CommandEnd) GetExit() int32 {
+	if x != nil {
+		return x.Exit
+	}
+	return 0
+}
+
+func (x *CommandEnd) GetSignal() string {
+	if x != nil {
+		return x.Signal
+	}
+	return ""
+}
+
+func (x *CommandEnd) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *CommandEnd) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
+}
+
+func (x *CommandEnd) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 type StatusRequest struct {
@@ -2205,7 +2686,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2217,7 +2698,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2230,7 +2711,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 type StatusResponse struct {
@@ -2252,7 +2733,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2745,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2758,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StatusResponse) GetSchema() int32 {
@@ -2366,7 +2847,7 @@ type IncidentsRequest struct {
 
 func (x *IncidentsRequest) Reset() {
 	*x = IncidentsRequest{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2859,7 @@ func (x *IncidentsRequest) String() string {
 func (*IncidentsRequest) ProtoMessage() {}
 
 func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2872,7 @@ func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsRequest.ProtoReflect.Descriptor instead.
 func (*IncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *IncidentsRequest) GetEnded() bool {
@@ -2410,7 +2891,7 @@ type IncidentsResponse struct {
 
 func (x *IncidentsResponse) Reset() {
 	*x = IncidentsResponse{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2903,7 @@ func (x *IncidentsResponse) String() string {
 func (*IncidentsResponse) ProtoMessage() {}
 
 func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2916,7 @@ func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsResponse.ProtoReflect.Descriptor instead.
 func (*IncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *IncidentsResponse) GetJson() []byte {
@@ -2454,7 +2935,7 @@ type IncidentRequest struct {
 
 func (x *IncidentRequest) Reset() {
 	*x = IncidentRequest{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2947,7 @@ func (x *IncidentRequest) String() string {
 func (*IncidentRequest) ProtoMessage() {}
 
 func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2960,7 @@ func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentRequest.ProtoReflect.Descriptor instead.
 func (*IncidentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *IncidentRequest) GetId() string {
@@ -2498,7 +2979,7 @@ type IncidentResponse struct {
 
 func (x *IncidentResponse) Reset() {
 	*x = IncidentResponse{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2991,7 @@ func (x *IncidentResponse) String() string {
 func (*IncidentResponse) ProtoMessage() {}
 
 func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +3004,7 @@ func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentResponse.ProtoReflect.Descriptor instead.
 func (*IncidentResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *IncidentResponse) GetJson() []byte {
@@ -2543,7 +3024,7 @@ type AnswerRequest struct {
 
 func (x *AnswerRequest) Reset() {
 	*x = AnswerRequest{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2555,7 +3036,7 @@ func (x *AnswerRequest) String() string {
 func (*AnswerRequest) ProtoMessage() {}
 
 func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2568,7 +3049,7 @@ func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AnswerRequest) GetJson() []byte {
@@ -2593,7 +3074,7 @@ type AnswerResponse struct {
 
 func (x *AnswerResponse) Reset() {
 	*x = AnswerResponse{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +3086,7 @@ func (x *AnswerResponse) String() string {
 func (*AnswerResponse) ProtoMessage() {}
 
 func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +3099,7 @@ func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
 func (*AnswerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{45}
 }
 
 type SetFreezeRequest struct {
@@ -2631,7 +3112,7 @@ type SetFreezeRequest struct {
 
 func (x *SetFreezeRequest) Reset() {
 	*x = SetFreezeRequest{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2643,7 +3124,7 @@ func (x *SetFreezeRequest) String() string {
 func (*SetFreezeRequest) ProtoMessage() {}
 
 func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2656,7 +3137,7 @@ func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeRequest.ProtoReflect.Descriptor instead.
 func (*SetFreezeRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *SetFreezeRequest) GetWhy() string {
@@ -2681,7 +3162,7 @@ type SetFreezeResponse struct {
 
 func (x *SetFreezeResponse) Reset() {
 	*x = SetFreezeResponse{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +3174,7 @@ func (x *SetFreezeResponse) String() string {
 func (*SetFreezeResponse) ProtoMessage() {}
 
 func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +3187,7 @@ func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeResponse.ProtoReflect.Descriptor instead.
 func (*SetFreezeResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 type ThawRequest struct {
@@ -2718,7 +3199,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +3211,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +3224,7 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ThawRequest) GetBy() string {
@@ -2761,7 +3242,7 @@ type ThawResponse struct {
 
 func (x *ThawResponse) Reset() {
 	*x = ThawResponse{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +3254,7 @@ func (x *ThawResponse) String() string {
 func (*ThawResponse) ProtoMessage() {}
 
 func (x *ThawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +3267,7 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 type HostsRequest struct {
@@ -2797,7 +3278,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2809,7 +3290,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2822,7 +3303,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{50}
 }
 
 type HostsResponse struct {
@@ -2834,7 +3315,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2846,7 +3327,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2859,7 +3340,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2890,7 +3371,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2902,7 +3383,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2915,7 +3396,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Host) GetId() string {
@@ -3018,7 +3499,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3511,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3524,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ForgetRequest) GetId() string {
@@ -3061,7 +3542,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3554,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3567,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{54}
 }
 
 type JoinTokenRequest struct {
@@ -3100,7 +3581,7 @@ type JoinTokenRequest struct {
 
 func (x *JoinTokenRequest) Reset() {
 	*x = JoinTokenRequest{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3593,7 @@ func (x *JoinTokenRequest) String() string {
 func (*JoinTokenRequest) ProtoMessage() {}
 
 func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3606,7 @@ func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *JoinTokenRequest) GetAddress() string {
@@ -3158,7 +3639,7 @@ type JoinTokenResponse struct {
 
 func (x *JoinTokenResponse) Reset() {
 	*x = JoinTokenResponse{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3170,7 +3651,7 @@ func (x *JoinTokenResponse) String() string {
 func (*JoinTokenResponse) ProtoMessage() {}
 
 func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3183,7 +3664,7 @@ func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*JoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *JoinTokenResponse) GetToken() string {
@@ -3201,7 +3682,7 @@ type ServersRequest struct {
 
 func (x *ServersRequest) Reset() {
 	*x = ServersRequest{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3694,7 @@ func (x *ServersRequest) String() string {
 func (*ServersRequest) ProtoMessage() {}
 
 func (x *ServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3707,7 @@ func (x *ServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServersRequest.ProtoReflect.Descriptor instead.
 func (*ServersRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{57}
 }
 
 type ServersResponse struct {
@@ -3238,7 +3719,7 @@ type ServersResponse struct {
 
 func (x *ServersResponse) Reset() {
 	*x = ServersResponse{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3731,7 @@ func (x *ServersResponse) String() string {
 func (*ServersResponse) ProtoMessage() {}
 
 func (x *ServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3744,7 @@ func (x *ServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServersResponse.ProtoReflect.Descriptor instead.
 func (*ServersResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ServersResponse) GetServers() []*ServerInfo {
@@ -3288,7 +3769,7 @@ type ServerInfo struct {
 
 func (x *ServerInfo) Reset() {
 	*x = ServerInfo{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3781,7 @@ func (x *ServerInfo) String() string {
 func (*ServerInfo) ProtoMessage() {}
 
 func (x *ServerInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3794,7 @@ func (x *ServerInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerInfo.ProtoReflect.Descriptor instead.
 func (*ServerInfo) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ServerInfo) GetId() string {
@@ -3374,7 +3855,7 @@ type RemoveServerRequest struct {
 
 func (x *RemoveServerRequest) Reset() {
 	*x = RemoveServerRequest{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3867,7 @@ func (x *RemoveServerRequest) String() string {
 func (*RemoveServerRequest) ProtoMessage() {}
 
 func (x *RemoveServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3880,7 @@ func (x *RemoveServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *RemoveServerRequest) GetId() string {
@@ -3417,7 +3898,7 @@ type RemoveServerResponse struct {
 
 func (x *RemoveServerResponse) Reset() {
 	*x = RemoveServerResponse{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3910,7 @@ func (x *RemoveServerResponse) String() string {
 func (*RemoveServerResponse) ProtoMessage() {}
 
 func (x *RemoveServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3923,175 @@ func (x *RemoveServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{61}
+}
+
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_wire_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{62}
+}
+
+type BackupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"` // the next part of the file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupResponse) Reset() {
+	*x = BackupResponse{}
+	mi := &file_wire_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupResponse) ProtoMessage() {}
+
+func (x *BackupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
+func (*BackupResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *BackupResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type CheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_wire_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{64}
+}
+
+type CheckResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       int64                  `protobuf:"varint,1,opt,name=entries,proto3" json:"entries,omitempty"` // that are whole, from the first on
+	Broken        string                 `protobuf:"bytes,2,opt,name=broken,proto3" json:"broken,omitempty"`    // where and why it is not; "": it is whole
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckResponse) Reset() {
+	*x = CheckResponse{}
+	mi := &file_wire_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckResponse) ProtoMessage() {}
+
+func (x *CheckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
+func (*CheckResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *CheckResponse) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *CheckResponse) GetBroken() string {
+	if x != nil {
+		return x.Broken
+	}
+	return ""
 }
 
 type GroupsRequest struct {
@@ -3453,7 +4102,7 @@ type GroupsRequest struct {
 
 func (x *GroupsRequest) Reset() {
 	*x = GroupsRequest{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +4114,7 @@ func (x *GroupsRequest) String() string {
 func (*GroupsRequest) ProtoMessage() {}
 
 func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +4127,7 @@ func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsRequest.ProtoReflect.Descriptor instead.
 func (*GroupsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{66}
 }
 
 type GroupsResponse struct {
@@ -3490,7 +4139,7 @@ type GroupsResponse struct {
 
 func (x *GroupsResponse) Reset() {
 	*x = GroupsResponse{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +4151,7 @@ func (x *GroupsResponse) String() string {
 func (*GroupsResponse) ProtoMessage() {}
 
 func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +4164,7 @@ func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsResponse.ProtoReflect.Descriptor instead.
 func (*GroupsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GroupsResponse) GetJson() []byte {
@@ -3533,7 +4182,7 @@ type ConditionsRequest struct {
 
 func (x *ConditionsRequest) Reset() {
 	*x = ConditionsRequest{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +4194,7 @@ func (x *ConditionsRequest) String() string {
 func (*ConditionsRequest) ProtoMessage() {}
 
 func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +4207,7 @@ func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsRequest.ProtoReflect.Descriptor instead.
 func (*ConditionsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{68}
 }
 
 type ConditionsResponse struct {
@@ -3570,7 +4219,7 @@ type ConditionsResponse struct {
 
 func (x *ConditionsResponse) Reset() {
 	*x = ConditionsResponse{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3582,7 +4231,7 @@ func (x *ConditionsResponse) String() string {
 func (*ConditionsResponse) ProtoMessage() {}
 
 func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3595,7 +4244,7 @@ func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsResponse.ProtoReflect.Descriptor instead.
 func (*ConditionsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ConditionsResponse) GetJson() []byte {
@@ -3615,7 +4264,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3627,7 +4276,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3640,7 +4289,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *LogRequest) GetFrom() int64 {
@@ -3666,7 +4315,7 @@ type LogResponse struct {
 
 func (x *LogResponse) Reset() {
 	*x = LogResponse{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +4327,7 @@ func (x *LogResponse) String() string {
 func (*LogResponse) ProtoMessage() {}
 
 func (x *LogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +4340,7 @@ func (x *LogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogResponse.ProtoReflect.Descriptor instead.
 func (*LogResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *LogResponse) GetJson() []byte {
@@ -3709,7 +4358,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3721,7 +4370,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3734,7 +4383,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 type WatchResponse struct {
@@ -3748,7 +4397,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3760,7 +4409,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3773,7 +4422,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WatchResponse) GetJson() []byte {
@@ -3795,6 +4444,341 @@ func (x *WatchResponse) GetMissed() int64 {
 		return x.Missed
 	}
 	return 0
+}
+
+type RunRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         string                 `protobuf:"bytes,1,opt,name=hosts,proto3" json:"hosts,omitempty"`        // a selector (package fanout)
+	Argv          []string               `protobuf:"bytes,2,rep,name=argv,proto3" json:"argv,omitempty"`          // none: only tell which hosts it would be
+	By            string                 `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`              // as of SetFreezeRequest
+	Parallel      int32                  `protobuf:"varint,4,opt,name=parallel,proto3" json:"parallel,omitempty"` // 0: as the server sees fit
+	Batch         string                 `protobuf:"bytes,5,opt,name=batch,proto3" json:"batch,omitempty"`        // fanout.Batch
+	StopAfter     int32                  `protobuf:"varint,6,opt,name=stop_after,json=stopAfter,proto3" json:"stop_after,omitempty"`
+	SilenceNs     int64                  `protobuf:"varint,7,opt,name=silence_ns,json=silenceNs,proto3" json:"silence_ns,omitempty"`
+	TimeoutNs     int64                  `protobuf:"varint,8,opt,name=timeout_ns,json=timeoutNs,proto3" json:"timeout_ns,omitempty"`
+	Limit         int64                  `protobuf:"varint,9,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunRequest) Reset() {
+	*x = RunRequest{}
+	mi := &file_wire_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunRequest) ProtoMessage() {}
+
+func (x *RunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
+func (*RunRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *RunRequest) GetHosts() string {
+	if x != nil {
+		return x.Hosts
+	}
+	return ""
+}
+
+func (x *RunRequest) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *RunRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *RunRequest) GetParallel() int32 {
+	if x != nil {
+		return x.Parallel
+	}
+	return 0
+}
+
+func (x *RunRequest) GetBatch() string {
+	if x != nil {
+		return x.Batch
+	}
+	return ""
+}
+
+func (x *RunRequest) GetStopAfter() int32 {
+	if x != nil {
+		return x.StopAfter
+	}
+	return 0
+}
+
+func (x *RunRequest) GetSilenceNs() int64 {
+	if x != nil {
+		return x.SilenceNs
+	}
+	return 0
+}
+
+func (x *RunRequest) GetTimeoutNs() int64 {
+	if x != nil {
+		return x.TimeoutNs
+	}
+	return 0
+}
+
+func (x *RunRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type RunResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*RunResponse_Hosts
+	//	*RunResponse_Event
+	//	*RunResponse_Summary
+	What          isRunResponse_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunResponse) Reset() {
+	*x = RunResponse{}
+	mi := &file_wire_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunResponse) ProtoMessage() {}
+
+func (x *RunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
+func (*RunResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *RunResponse) GetWhat() isRunResponse_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *RunResponse) GetHosts() *RunHosts {
+	if x != nil {
+		if x, ok := x.What.(*RunResponse_Hosts); ok {
+			return x.Hosts
+		}
+	}
+	return nil
+}
+
+func (x *RunResponse) GetEvent() *RunEvent {
+	if x != nil {
+		if x, ok := x.What.(*RunResponse_Event); ok {
+			return x.Event
+		}
+	}
+	return nil
+}
+
+func (x *RunResponse) GetSummary() []byte {
+	if x != nil {
+		if x, ok := x.What.(*RunResponse_Summary); ok {
+			return x.Summary
+		}
+	}
+	return nil
+}
+
+type isRunResponse_What interface {
+	isRunResponse_What()
+}
+
+type RunResponse_Hosts struct {
+	Hosts *RunHosts `protobuf:"bytes,1,opt,name=hosts,proto3,oneof"` // the first, once
+}
+
+type RunResponse_Event struct {
+	Event *RunEvent `protobuf:"bytes,2,opt,name=event,proto3,oneof"`
+}
+
+type RunResponse_Summary struct {
+	Summary []byte `protobuf:"bytes,3,opt,name=summary,proto3,oneof"` // fanout.Summary as JSON; the last, once
+}
+
+func (*RunResponse_Hosts) isRunResponse_What() {}
+
+func (*RunResponse_Event) isRunResponse_What() {}
+
+func (*RunResponse_Summary) isRunResponse_What() {}
+
+type RunHosts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunHosts) Reset() {
+	*x = RunHosts{}
+	mi := &file_wire_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunHosts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunHosts) ProtoMessage() {}
+
+func (x *RunHosts) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunHosts.ProtoReflect.Descriptor instead.
+func (*RunHosts) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *RunHosts) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// RunEvent is a fanout.Event.
+type RunEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Stream        string                 `protobuf:"bytes,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	Result        []byte                 `protobuf:"bytes,6,opt,name=result,proto3" json:"result,omitempty"` // fanout.Result as JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunEvent) Reset() {
+	*x = RunEvent{}
+	mi := &file_wire_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunEvent) ProtoMessage() {}
+
+func (x *RunEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
+func (*RunEvent) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *RunEvent) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RunEvent) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *RunEvent) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *RunEvent) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RunEvent) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *RunEvent) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
 }
 
 var File_wire_proto protoreflect.FileDescriptor
@@ -3832,7 +4816,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\"1\n" +
 	"\rRenewResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\x8c\x05\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\x93\x06\n" +
 	"\x0eSessionRequest\x12\x15\n" +
 	"\x06now_ns\x18\x01 \x01(\x03R\x05nowNs\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.fettle.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -3847,8 +4831,11 @@ const file_wire_proto_rawDesc = "" +
 	"\ffreeze_state\x18\n" +
 	" \x01(\v2\x1b.fettle.wire.v1.FreezeStateH\x00R\vfreezeState\x120\n" +
 	"\x06probes\x18\v \x01(\v2\x16.fettle.wire.v1.ProbesH\x00R\x06probes\x127\n" +
-	"\tlog_state\x18\f \x01(\v2\x18.fettle.wire.v1.LogStateH\x00R\blogStateB\x06\n" +
-	"\x04what\"\xfa\x02\n" +
+	"\tlog_state\x18\f \x01(\v2\x18.fettle.wire.v1.LogStateH\x00R\blogState\x12F\n" +
+	"\x0ecommand_output\x18\r \x01(\v2\x1d.fettle.wire.v1.CommandOutputH\x00R\rcommandOutput\x12=\n" +
+	"\vcommand_end\x18\x0e \x01(\v2\x1a.fettle.wire.v1.CommandEndH\x00R\n" +
+	"commandEndB\x06\n" +
+	"\x04what\"\xb9\x04\n" +
 	"\x0fSessionResponse\x123\n" +
 	"\awelcome\x18\x01 \x01(\v2\x17.fettle.wire.v1.WelcomeH\x00R\awelcome\x126\n" +
 	"\bdispatch\x18\x02 \x01(\v2\x18.fettle.wire.v1.DispatchH\x00R\bdispatch\x123\n" +
@@ -3856,8 +4843,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x04look\x18\x04 \x01(\v2\x14.fettle.wire.v1.LookH\x00R\x04look\x123\n" +
 	"\apreview\x18\x05 \x01(\v2\x17.fettle.wire.v1.PreviewH\x00R\apreview\x120\n" +
 	"\x06freeze\x18\x06 \x01(\v2\x16.fettle.wire.v1.FreezeH\x00R\x06freeze\x12*\n" +
-	"\x04ping\x18\a \x01(\v2\x14.fettle.wire.v1.PingH\x00R\x04pingB\x06\n" +
-	"\x04what\"\x98\x02\n" +
+	"\x04ping\x18\a \x01(\v2\x14.fettle.wire.v1.PingH\x00R\x04ping\x123\n" +
+	"\acommand\x18\b \x01(\v2\x17.fettle.wire.v1.CommandH\x00R\acommand\x12@\n" +
+	"\fcommand_more\x18\t \x01(\v2\x1b.fettle.wire.v1.CommandMoreH\x00R\vcommandMore\x12F\n" +
+	"\x0ecommand_cancel\x18\n" +
+	" \x01(\v2\x1d.fettle.wire.v1.CommandCancelH\x00R\rcommandCancelB\x06\n" +
+	"\x04what\"\xb4\x02\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12 \n" +
@@ -3867,7 +4858,9 @@ const file_wire_proto_rawDesc = "" +
 	"\aactions\x18\x06 \x03(\v2\x1d.fettle.wire.v1.ActionVersionR\aactions\x12\x14\n" +
 	"\x05kinds\x18\a \x03(\tR\x05kinds\x12\x18\n" +
 	"\aversion\x18\b \x01(\tR\aversion\x12)\n" +
-	"\x03log\x18\t \x01(\v2\x17.fettle.wire.v1.LogHeadR\x03log\"M\n" +
+	"\x03log\x18\t \x01(\v2\x17.fettle.wire.v1.LogHeadR\x03log\x12\x1a\n" +
+	"\bcommands\x18\n" +
+	" \x01(\bR\bcommands\"M\n" +
 	"\aLogHead\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aentries\x18\x02 \x01(\x03R\aentries\x12\x12\n" +
@@ -3882,7 +4875,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"=\n" +
 	"\rActionVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x05R\aversion\"\xd0\x01\n" +
+	"\aversion\x18\x02 \x01(\x05R\aversion\"\x83\x02\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x1f\n" +
@@ -3890,7 +4883,11 @@ const file_wire_proto_rawDesc = "" +
 	"intervalNs\x12.\n" +
 	"\x06freeze\x18\x04 \x01(\v2\x16.fettle.wire.v1.FreezeR\x06freeze\x12,\n" +
 	"\x03log\x18\x05 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\x12\x18\n" +
-	"\aservers\x18\x06 \x03(\tR\aservers\"i\n" +
+	"\aservers\x18\x06 \x03(\tR\aservers\x121\n" +
+	"\x05epoch\x18\a \x01(\v2\x1b.fettle.wire.v1.SignedEpochR\x05epoch\"C\n" +
+	"\vSignedEpoch\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\fR\x04note\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"i\n" +
 	"\x06Report\x12?\n" +
 	"\fobservations\x18\x01 \x03(\v2\x1b.fettle.wire.v1.ObservationR\fobservations\x12\x1e\n" +
 	"\n" +
@@ -3946,7 +4943,31 @@ const file_wire_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
 	"\x03log\x18\x02 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\"\x16\n" +
 	"\x04Pong\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\"\x0f\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\x9f\x01\n" +
+	"\aCommand\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04argv\x18\x02 \x03(\tR\x04argv\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x12\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\x12\x1b\n" +
+	"\twithin_ns\x18\x05 \x01(\x03R\bwithinNs\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\x03R\x05limit\x12\x19\n" +
+	"\balive_ns\x18\a \x01(\x03R\aaliveNs\"K\n" +
+	"\rCommandOutput\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
+	"\x06stderr\x18\x03 \x01(\bR\x06stderr\"\x1d\n" +
+	"\vCommandMore\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\x1f\n" +
+	"\rCommandCancel\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\"\x8c\x01\n" +
+	"\n" +
+	"CommandEnd\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04exit\x18\x02 \x01(\x05R\x04exit\x12\x16\n" +
+	"\x06signal\x18\x03 \x01(\tR\x06signal\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\tR\arefused\x12\x12\n" +
+	"\x04hint\x18\x05 \x01(\tR\x04hint\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\"\x0f\n" +
 	"\rStatusRequest\"\xd4\x02\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x14\n" +
@@ -4028,6 +5049,13 @@ const file_wire_proto_rawDesc = "" +
 	"\x13RemoveServerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
 	"\x14RemoveServerResponse\"\x0f\n" +
+	"\rBackupRequest\"$\n" +
+	"\x0eBackupResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x0e\n" +
+	"\fCheckRequest\"A\n" +
+	"\rCheckResponse\x12\x18\n" +
+	"\aentries\x18\x01 \x01(\x03R\aentries\x12\x16\n" +
+	"\x06broken\x18\x02 \x01(\tR\x06broken\"\x0f\n" +
 	"\rGroupsRequest\"$\n" +
 	"\x0eGroupsResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\"\x13\n" +
@@ -4044,14 +5072,43 @@ const file_wire_proto_rawDesc = "" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
 	"\x06events\x18\x02 \x03(\fR\x06events\x12\x16\n" +
-	"\x06missed\x18\x03 \x01(\x03R\x06missed2\xec\x01\n" +
+	"\x06missed\x18\x03 \x01(\x03R\x06missed\"\xeb\x01\n" +
+	"\n" +
+	"RunRequest\x12\x14\n" +
+	"\x05hosts\x18\x01 \x01(\tR\x05hosts\x12\x12\n" +
+	"\x04argv\x18\x02 \x03(\tR\x04argv\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\tR\x02by\x12\x1a\n" +
+	"\bparallel\x18\x04 \x01(\x05R\bparallel\x12\x14\n" +
+	"\x05batch\x18\x05 \x01(\tR\x05batch\x12\x1d\n" +
+	"\n" +
+	"stop_after\x18\x06 \x01(\x05R\tstopAfter\x12\x1d\n" +
+	"\n" +
+	"silence_ns\x18\a \x01(\x03R\tsilenceNs\x12\x1d\n" +
+	"\n" +
+	"timeout_ns\x18\b \x01(\x03R\ttimeoutNs\x12\x14\n" +
+	"\x05limit\x18\t \x01(\x03R\x05limit\"\x95\x01\n" +
+	"\vRunResponse\x120\n" +
+	"\x05hosts\x18\x01 \x01(\v2\x18.fettle.wire.v1.RunHostsH\x00R\x05hosts\x120\n" +
+	"\x05event\x18\x02 \x01(\v2\x18.fettle.wire.v1.RunEventH\x00R\x05event\x12\x1a\n" +
+	"\asummary\x18\x03 \x01(\fH\x00R\asummaryB\x06\n" +
+	"\x04what\" \n" +
+	"\bRunHosts\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\x88\x01\n" +
+	"\bRunEvent\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x16\n" +
+	"\x06stream\x18\x03 \x01(\tR\x06stream\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12\x16\n" +
+	"\x06result\x18\x06 \x01(\fR\x06result2\xec\x01\n" +
 	"\fEnrolService\x12A\n" +
 	"\x04Join\x12\x1b.fettle.wire.v1.JoinRequest\x1a\x1c.fettle.wire.v1.JoinResponse\x12S\n" +
 	"\n" +
 	"JoinServer\x12!.fettle.wire.v1.JoinServerRequest\x1a\".fettle.wire.v1.JoinServerResponse\x12D\n" +
 	"\x05Renew\x12\x1c.fettle.wire.v1.RenewRequest\x1a\x1d.fettle.wire.v1.RenewResponse2^\n" +
 	"\fAgentService\x12N\n" +
-	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\x8c\t\n" +
+	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\xdf\n" +
+	"\n" +
 	"\fAdminService\x12G\n" +
 	"\x06Status\x12\x1d.fettle.wire.v1.StatusRequest\x1a\x1e.fettle.wire.v1.StatusResponse\x12R\n" +
 	"\tIncidents\x12 .fettle.wire.v1.IncidentsRequest\x1a!.fettle.wire.v1.IncidentsResponse0\x01\x12M\n" +
@@ -4062,13 +5119,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x05Hosts\x12\x1c.fettle.wire.v1.HostsRequest\x1a\x1d.fettle.wire.v1.HostsResponse\x12G\n" +
 	"\x06Forget\x12\x1d.fettle.wire.v1.ForgetRequest\x1a\x1e.fettle.wire.v1.ForgetResponse\x12J\n" +
 	"\aServers\x12\x1e.fettle.wire.v1.ServersRequest\x1a\x1f.fettle.wire.v1.ServersResponse\x12Y\n" +
-	"\fRemoveServer\x12#.fettle.wire.v1.RemoveServerRequest\x1a$.fettle.wire.v1.RemoveServerResponse\x12P\n" +
+	"\fRemoveServer\x12#.fettle.wire.v1.RemoveServerRequest\x1a$.fettle.wire.v1.RemoveServerResponse\x12I\n" +
+	"\x06Backup\x12\x1d.fettle.wire.v1.BackupRequest\x1a\x1e.fettle.wire.v1.BackupResponse0\x01\x12D\n" +
+	"\x05Check\x12\x1c.fettle.wire.v1.CheckRequest\x1a\x1d.fettle.wire.v1.CheckResponse\x12P\n" +
 	"\tJoinToken\x12 .fettle.wire.v1.JoinTokenRequest\x1a!.fettle.wire.v1.JoinTokenResponse\x12I\n" +
 	"\x06Groups\x12\x1d.fettle.wire.v1.GroupsRequest\x1a\x1e.fettle.wire.v1.GroupsResponse0\x01\x12U\n" +
 	"\n" +
 	"Conditions\x12!.fettle.wire.v1.ConditionsRequest\x1a\".fettle.wire.v1.ConditionsResponse0\x01\x12@\n" +
 	"\x03Log\x12\x1a.fettle.wire.v1.LogRequest\x1a\x1b.fettle.wire.v1.LogResponse0\x01\x12F\n" +
-	"\x05Watch\x12\x1c.fettle.wire.v1.WatchRequest\x1a\x1d.fettle.wire.v1.WatchResponse0\x01B\x1cZ\x1afettle/internal/fleet/wireb\x06proto3"
+	"\x05Watch\x12\x1c.fettle.wire.v1.WatchRequest\x1a\x1d.fettle.wire.v1.WatchResponse0\x01\x12@\n" +
+	"\x03Run\x12\x1a.fettle.wire.v1.RunRequest\x1a\x1b.fettle.wire.v1.RunResponse0\x01B\x1cZ\x1afettle/internal/fleet/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -4082,7 +5142,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
 var file_wire_proto_goTypes = []any{
 	(*JoinRequest)(nil),          // 0: fettle.wire.v1.JoinRequest
 	(*JoinResponse)(nil),         // 1: fettle.wire.v1.JoinResponse
@@ -4100,129 +5160,157 @@ var file_wire_proto_goTypes = []any{
 	(*Probes)(nil),               // 13: fettle.wire.v1.Probes
 	(*ActionVersion)(nil),        // 14: fettle.wire.v1.ActionVersion
 	(*Welcome)(nil),              // 15: fettle.wire.v1.Welcome
-	(*Report)(nil),               // 16: fettle.wire.v1.Report
-	(*Observation)(nil),          // 17: fettle.wire.v1.Observation
-	(*Digest)(nil),               // 18: fettle.wire.v1.Digest
-	(*Seen)(nil),                 // 19: fettle.wire.v1.Seen
-	(*Settled)(nil),              // 20: fettle.wire.v1.Settled
-	(*Dispatch)(nil),             // 21: fettle.wire.v1.Dispatch
-	(*Recover)(nil),              // 22: fettle.wire.v1.Recover
-	(*Outcome)(nil),              // 23: fettle.wire.v1.Outcome
-	(*Look)(nil),                 // 24: fettle.wire.v1.Look
-	(*LookAnswer)(nil),           // 25: fettle.wire.v1.LookAnswer
-	(*Preview)(nil),              // 26: fettle.wire.v1.Preview
-	(*PreviewAnswer)(nil),        // 27: fettle.wire.v1.PreviewAnswer
-	(*Freeze)(nil),               // 28: fettle.wire.v1.Freeze
-	(*FreezeState)(nil),          // 29: fettle.wire.v1.FreezeState
-	(*Ping)(nil),                 // 30: fettle.wire.v1.Ping
-	(*Pong)(nil),                 // 31: fettle.wire.v1.Pong
-	(*StatusRequest)(nil),        // 32: fettle.wire.v1.StatusRequest
-	(*StatusResponse)(nil),       // 33: fettle.wire.v1.StatusResponse
-	(*IncidentsRequest)(nil),     // 34: fettle.wire.v1.IncidentsRequest
-	(*IncidentsResponse)(nil),    // 35: fettle.wire.v1.IncidentsResponse
-	(*IncidentRequest)(nil),      // 36: fettle.wire.v1.IncidentRequest
-	(*IncidentResponse)(nil),     // 37: fettle.wire.v1.IncidentResponse
-	(*AnswerRequest)(nil),        // 38: fettle.wire.v1.AnswerRequest
-	(*AnswerResponse)(nil),       // 39: fettle.wire.v1.AnswerResponse
-	(*SetFreezeRequest)(nil),     // 40: fettle.wire.v1.SetFreezeRequest
-	(*SetFreezeResponse)(nil),    // 41: fettle.wire.v1.SetFreezeResponse
-	(*ThawRequest)(nil),          // 42: fettle.wire.v1.ThawRequest
-	(*ThawResponse)(nil),         // 43: fettle.wire.v1.ThawResponse
-	(*HostsRequest)(nil),         // 44: fettle.wire.v1.HostsRequest
-	(*HostsResponse)(nil),        // 45: fettle.wire.v1.HostsResponse
-	(*Host)(nil),                 // 46: fettle.wire.v1.Host
-	(*ForgetRequest)(nil),        // 47: fettle.wire.v1.ForgetRequest
-	(*ForgetResponse)(nil),       // 48: fettle.wire.v1.ForgetResponse
-	(*JoinTokenRequest)(nil),     // 49: fettle.wire.v1.JoinTokenRequest
-	(*JoinTokenResponse)(nil),    // 50: fettle.wire.v1.JoinTokenResponse
-	(*ServersRequest)(nil),       // 51: fettle.wire.v1.ServersRequest
-	(*ServersResponse)(nil),      // 52: fettle.wire.v1.ServersResponse
-	(*ServerInfo)(nil),           // 53: fettle.wire.v1.ServerInfo
-	(*RemoveServerRequest)(nil),  // 54: fettle.wire.v1.RemoveServerRequest
-	(*RemoveServerResponse)(nil), // 55: fettle.wire.v1.RemoveServerResponse
-	(*GroupsRequest)(nil),        // 56: fettle.wire.v1.GroupsRequest
-	(*GroupsResponse)(nil),       // 57: fettle.wire.v1.GroupsResponse
-	(*ConditionsRequest)(nil),    // 58: fettle.wire.v1.ConditionsRequest
-	(*ConditionsResponse)(nil),   // 59: fettle.wire.v1.ConditionsResponse
-	(*LogRequest)(nil),           // 60: fettle.wire.v1.LogRequest
-	(*LogResponse)(nil),          // 61: fettle.wire.v1.LogResponse
-	(*WatchRequest)(nil),         // 62: fettle.wire.v1.WatchRequest
-	(*WatchResponse)(nil),        // 63: fettle.wire.v1.WatchResponse
+	(*SignedEpoch)(nil),          // 16: fettle.wire.v1.SignedEpoch
+	(*Report)(nil),               // 17: fettle.wire.v1.Report
+	(*Observation)(nil),          // 18: fettle.wire.v1.Observation
+	(*Digest)(nil),               // 19: fettle.wire.v1.Digest
+	(*Seen)(nil),                 // 20: fettle.wire.v1.Seen
+	(*Settled)(nil),              // 21: fettle.wire.v1.Settled
+	(*Dispatch)(nil),             // 22: fettle.wire.v1.Dispatch
+	(*Recover)(nil),              // 23: fettle.wire.v1.Recover
+	(*Outcome)(nil),              // 24: fettle.wire.v1.Outcome
+	(*Look)(nil),                 // 25: fettle.wire.v1.Look
+	(*LookAnswer)(nil),           // 26: fettle.wire.v1.LookAnswer
+	(*Preview)(nil),              // 27: fettle.wire.v1.Preview
+	(*PreviewAnswer)(nil),        // 28: fettle.wire.v1.PreviewAnswer
+	(*Freeze)(nil),               // 29: fettle.wire.v1.Freeze
+	(*FreezeState)(nil),          // 30: fettle.wire.v1.FreezeState
+	(*Ping)(nil),                 // 31: fettle.wire.v1.Ping
+	(*Pong)(nil),                 // 32: fettle.wire.v1.Pong
+	(*Command)(nil),              // 33: fettle.wire.v1.Command
+	(*CommandOutput)(nil),        // 34: fettle.wire.v1.CommandOutput
+	(*CommandMore)(nil),          // 35: fettle.wire.v1.CommandMore
+	(*CommandCancel)(nil),        // 36: fettle.wire.v1.CommandCancel
+	(*CommandEnd)(nil),           // 37: fettle.wire.v1.CommandEnd
+	(*StatusRequest)(nil),        // 38: fettle.wire.v1.StatusRequest
+	(*StatusResponse)(nil),       // 39: fettle.wire.v1.StatusResponse
+	(*IncidentsRequest)(nil),     // 40: fettle.wire.v1.IncidentsRequest
+	(*IncidentsResponse)(nil),    // 41: fettle.wire.v1.IncidentsResponse
+	(*IncidentRequest)(nil),      // 42: fettle.wire.v1.IncidentRequest
+	(*IncidentResponse)(nil),     // 43: fettle.wire.v1.IncidentResponse
+	(*AnswerRequest)(nil),        // 44: fettle.wire.v1.AnswerRequest
+	(*AnswerResponse)(nil),       // 45: fettle.wire.v1.AnswerResponse
+	(*SetFreezeRequest)(nil),     // 46: fettle.wire.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil),    // 47: fettle.wire.v1.SetFreezeResponse
+	(*ThawRequest)(nil),          // 48: fettle.wire.v1.ThawRequest
+	(*ThawResponse)(nil),         // 49: fettle.wire.v1.ThawResponse
+	(*HostsRequest)(nil),         // 50: fettle.wire.v1.HostsRequest
+	(*HostsResponse)(nil),        // 51: fettle.wire.v1.HostsResponse
+	(*Host)(nil),                 // 52: fettle.wire.v1.Host
+	(*ForgetRequest)(nil),        // 53: fettle.wire.v1.ForgetRequest
+	(*ForgetResponse)(nil),       // 54: fettle.wire.v1.ForgetResponse
+	(*JoinTokenRequest)(nil),     // 55: fettle.wire.v1.JoinTokenRequest
+	(*JoinTokenResponse)(nil),    // 56: fettle.wire.v1.JoinTokenResponse
+	(*ServersRequest)(nil),       // 57: fettle.wire.v1.ServersRequest
+	(*ServersResponse)(nil),      // 58: fettle.wire.v1.ServersResponse
+	(*ServerInfo)(nil),           // 59: fettle.wire.v1.ServerInfo
+	(*RemoveServerRequest)(nil),  // 60: fettle.wire.v1.RemoveServerRequest
+	(*RemoveServerResponse)(nil), // 61: fettle.wire.v1.RemoveServerResponse
+	(*BackupRequest)(nil),        // 62: fettle.wire.v1.BackupRequest
+	(*BackupResponse)(nil),       // 63: fettle.wire.v1.BackupResponse
+	(*CheckRequest)(nil),         // 64: fettle.wire.v1.CheckRequest
+	(*CheckResponse)(nil),        // 65: fettle.wire.v1.CheckResponse
+	(*GroupsRequest)(nil),        // 66: fettle.wire.v1.GroupsRequest
+	(*GroupsResponse)(nil),       // 67: fettle.wire.v1.GroupsResponse
+	(*ConditionsRequest)(nil),    // 68: fettle.wire.v1.ConditionsRequest
+	(*ConditionsResponse)(nil),   // 69: fettle.wire.v1.ConditionsResponse
+	(*LogRequest)(nil),           // 70: fettle.wire.v1.LogRequest
+	(*LogResponse)(nil),          // 71: fettle.wire.v1.LogResponse
+	(*WatchRequest)(nil),         // 72: fettle.wire.v1.WatchRequest
+	(*WatchResponse)(nil),        // 73: fettle.wire.v1.WatchResponse
+	(*RunRequest)(nil),           // 74: fettle.wire.v1.RunRequest
+	(*RunResponse)(nil),          // 75: fettle.wire.v1.RunResponse
+	(*RunHosts)(nil),             // 76: fettle.wire.v1.RunHosts
+	(*RunEvent)(nil),             // 77: fettle.wire.v1.RunEvent
 }
 var file_wire_proto_depIdxs = []int32{
 	4,  // 0: fettle.wire.v1.JoinServerResponse.members:type_name -> fettle.wire.v1.StoreMember
 	9,  // 1: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
-	16, // 2: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
-	18, // 3: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
-	20, // 4: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
-	23, // 5: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
-	25, // 6: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
-	27, // 7: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
-	31, // 8: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
-	29, // 9: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
+	17, // 2: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
+	19, // 3: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
+	21, // 4: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
+	24, // 5: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
+	26, // 6: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
+	28, // 7: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
+	32, // 8: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
+	30, // 9: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
 	13, // 10: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
 	12, // 11: fettle.wire.v1.SessionRequest.log_state:type_name -> fettle.wire.v1.LogState
-	15, // 12: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
-	21, // 13: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
-	22, // 14: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
-	24, // 15: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
-	26, // 16: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
-	28, // 17: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
-	30, // 18: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
-	14, // 19: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
-	10, // 20: fettle.wire.v1.Hello.log:type_name -> fettle.wire.v1.LogHead
-	28, // 21: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
-	11, // 22: fettle.wire.v1.Welcome.log:type_name -> fettle.wire.v1.SignedHead
-	17, // 23: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
-	19, // 24: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
-	11, // 25: fettle.wire.v1.Dispatch.log:type_name -> fettle.wire.v1.SignedHead
-	17, // 26: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
-	11, // 27: fettle.wire.v1.Ping.log:type_name -> fettle.wire.v1.SignedHead
-	46, // 28: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
-	53, // 29: fettle.wire.v1.ServersResponse.servers:type_name -> fettle.wire.v1.ServerInfo
-	0,  // 30: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
-	2,  // 31: fettle.wire.v1.EnrolService.JoinServer:input_type -> fettle.wire.v1.JoinServerRequest
-	5,  // 32: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
-	7,  // 33: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
-	32, // 34: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
-	34, // 35: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
-	36, // 36: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
-	38, // 37: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
-	40, // 38: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
-	42, // 39: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
-	44, // 40: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
-	47, // 41: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
-	51, // 42: fettle.wire.v1.AdminService.Servers:input_type -> fettle.wire.v1.ServersRequest
-	54, // 43: fettle.wire.v1.AdminService.RemoveServer:input_type -> fettle.wire.v1.RemoveServerRequest
-	49, // 44: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
-	56, // 45: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
-	58, // 46: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
-	60, // 47: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
-	62, // 48: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
-	1,  // 49: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
-	3,  // 50: fettle.wire.v1.EnrolService.JoinServer:output_type -> fettle.wire.v1.JoinServerResponse
-	6,  // 51: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
-	8,  // 52: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
-	33, // 53: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
-	35, // 54: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
-	37, // 55: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
-	39, // 56: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
-	41, // 57: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
-	43, // 58: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
-	45, // 59: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
-	48, // 60: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
-	52, // 61: fettle.wire.v1.AdminService.Servers:output_type -> fettle.wire.v1.ServersResponse
-	55, // 62: fettle.wire.v1.AdminService.RemoveServer:output_type -> fettle.wire.v1.RemoveServerResponse
-	50, // 63: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
-	57, // 64: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
-	59, // 65: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
-	61, // 66: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
-	63, // 67: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
-	49, // [49:68] is the sub-list for method output_type
-	30, // [30:49] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	34, // 12: fettle.wire.v1.SessionRequest.command_output:type_name -> fettle.wire.v1.CommandOutput
+	37, // 13: fettle.wire.v1.SessionRequest.command_end:type_name -> fettle.wire.v1.CommandEnd
+	15, // 14: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
+	22, // 15: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
+	23, // 16: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
+	25, // 17: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
+	27, // 18: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
+	29, // 19: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
+	31, // 20: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
+	33, // 21: fettle.wire.v1.SessionResponse.command:type_name -> fettle.wire.v1.Command
+	35, // 22: fettle.wire.v1.SessionResponse.command_more:type_name -> fettle.wire.v1.CommandMore
+	36, // 23: fettle.wire.v1.SessionResponse.command_cancel:type_name -> fettle.wire.v1.CommandCancel
+	14, // 24: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
+	10, // 25: fettle.wire.v1.Hello.log:type_name -> fettle.wire.v1.LogHead
+	29, // 26: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
+	11, // 27: fettle.wire.v1.Welcome.log:type_name -> fettle.wire.v1.SignedHead
+	16, // 28: fettle.wire.v1.Welcome.epoch:type_name -> fettle.wire.v1.SignedEpoch
+	18, // 29: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
+	20, // 30: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
+	11, // 31: fettle.wire.v1.Dispatch.log:type_name -> fettle.wire.v1.SignedHead
+	18, // 32: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
+	11, // 33: fettle.wire.v1.Ping.log:type_name -> fettle.wire.v1.SignedHead
+	52, // 34: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
+	59, // 35: fettle.wire.v1.ServersResponse.servers:type_name -> fettle.wire.v1.ServerInfo
+	76, // 36: fettle.wire.v1.RunResponse.hosts:type_name -> fettle.wire.v1.RunHosts
+	77, // 37: fettle.wire.v1.RunResponse.event:type_name -> fettle.wire.v1.RunEvent
+	0,  // 38: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
+	2,  // 39: fettle.wire.v1.EnrolService.JoinServer:input_type -> fettle.wire.v1.JoinServerRequest
+	5,  // 40: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
+	7,  // 41: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
+	38, // 42: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
+	40, // 43: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
+	42, // 44: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
+	44, // 45: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
+	46, // 46: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
+	48, // 47: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
+	50, // 48: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
+	53, // 49: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
+	57, // 50: fettle.wire.v1.AdminService.Servers:input_type -> fettle.wire.v1.ServersRequest
+	60, // 51: fettle.wire.v1.AdminService.RemoveServer:input_type -> fettle.wire.v1.RemoveServerRequest
+	62, // 52: fettle.wire.v1.AdminService.Backup:input_type -> fettle.wire.v1.BackupRequest
+	64, // 53: fettle.wire.v1.AdminService.Check:input_type -> fettle.wire.v1.CheckRequest
+	55, // 54: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
+	66, // 55: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
+	68, // 56: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
+	70, // 57: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
+	72, // 58: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
+	74, // 59: fettle.wire.v1.AdminService.Run:input_type -> fettle.wire.v1.RunRequest
+	1,  // 60: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
+	3,  // 61: fettle.wire.v1.EnrolService.JoinServer:output_type -> fettle.wire.v1.JoinServerResponse
+	6,  // 62: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
+	8,  // 63: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
+	39, // 64: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
+	41, // 65: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
+	43, // 66: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
+	45, // 67: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
+	47, // 68: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
+	49, // 69: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
+	51, // 70: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
+	54, // 71: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
+	58, // 72: fettle.wire.v1.AdminService.Servers:output_type -> fettle.wire.v1.ServersResponse
+	61, // 73: fettle.wire.v1.AdminService.RemoveServer:output_type -> fettle.wire.v1.RemoveServerResponse
+	63, // 74: fettle.wire.v1.AdminService.Backup:output_type -> fettle.wire.v1.BackupResponse
+	65, // 75: fettle.wire.v1.AdminService.Check:output_type -> fettle.wire.v1.CheckResponse
+	56, // 76: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
+	67, // 77: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
+	69, // 78: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
+	71, // 79: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
+	73, // 80: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
+	75, // 81: fettle.wire.v1.AdminService.Run:output_type -> fettle.wire.v1.RunResponse
+	60, // [60:82] is the sub-list for method output_type
+	38, // [38:60] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -4242,6 +5330,8 @@ func file_wire_proto_init() {
 		(*SessionRequest_FreezeState)(nil),
 		(*SessionRequest_Probes)(nil),
 		(*SessionRequest_LogState)(nil),
+		(*SessionRequest_CommandOutput)(nil),
+		(*SessionRequest_CommandEnd)(nil),
 	}
 	file_wire_proto_msgTypes[8].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
@@ -4251,6 +5341,14 @@ func file_wire_proto_init() {
 		(*SessionResponse_Preview)(nil),
 		(*SessionResponse_Freeze)(nil),
 		(*SessionResponse_Ping)(nil),
+		(*SessionResponse_Command)(nil),
+		(*SessionResponse_CommandMore)(nil),
+		(*SessionResponse_CommandCancel)(nil),
+	}
+	file_wire_proto_msgTypes[75].OneofWrappers = []any{
+		(*RunResponse_Hosts)(nil),
+		(*RunResponse_Event)(nil),
+		(*RunResponse_Summary)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4258,7 +5356,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   64,
+			NumMessages:   78,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

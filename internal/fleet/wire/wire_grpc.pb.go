@@ -333,11 +333,14 @@ const (
 	AdminService_Forget_FullMethodName       = "/fettle.wire.v1.AdminService/Forget"
 	AdminService_Servers_FullMethodName      = "/fettle.wire.v1.AdminService/Servers"
 	AdminService_RemoveServer_FullMethodName = "/fettle.wire.v1.AdminService/RemoveServer"
+	AdminService_Backup_FullMethodName       = "/fettle.wire.v1.AdminService/Backup"
+	AdminService_Check_FullMethodName        = "/fettle.wire.v1.AdminService/Check"
 	AdminService_JoinToken_FullMethodName    = "/fettle.wire.v1.AdminService/JoinToken"
 	AdminService_Groups_FullMethodName       = "/fettle.wire.v1.AdminService/Groups"
 	AdminService_Conditions_FullMethodName   = "/fettle.wire.v1.AdminService/Conditions"
 	AdminService_Log_FullMethodName          = "/fettle.wire.v1.AdminService/Log"
 	AdminService_Watch_FullMethodName        = "/fettle.wire.v1.AdminService/Watch"
+	AdminService_Run_FullMethodName          = "/fettle.wire.v1.AdminService/Run"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -357,6 +360,10 @@ type AdminServiceClient interface {
 	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
 	Servers(ctx context.Context, in *ServersRequest, opts ...grpc.CallOption) (*ServersResponse, error)
 	RemoveServer(ctx context.Context, in *RemoveServerRequest, opts ...grpc.CallOption) (*RemoveServerResponse, error)
+	// Backup sends all that the store keeps, as it is at one moment.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
+	// Check verifies the chain of the log of decisions, from its first entry on.
+	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
 	JoinToken(ctx context.Context, in *JoinTokenRequest, opts ...grpc.CallOption) (*JoinTokenResponse, error)
 	Groups(ctx context.Context, in *GroupsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GroupsResponse], error)
 	// Conditions sends what is raised.
@@ -365,6 +372,9 @@ type AdminServiceClient interface {
 	// Watch sends every open incident as it is, then every change, until the
 	// caller ends it.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Run runs a command on hosts, if their own lists let the caller, and tells
+	// what happens until the last has ended. A caller that hangs up ends it.
+	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunResponse], error)
 }
 
 type adminServiceClient struct {
@@ -484,6 +494,35 @@ func (c *adminServiceClient) RemoveServer(ctx context.Context, in *RemoveServerR
 	return out, nil
 }
 
+func (c *adminServiceClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[1], AdminService_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
+
+func (c *adminServiceClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckResponse)
+	err := c.cc.Invoke(ctx, AdminService_Check_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) JoinToken(ctx context.Context, in *JoinTokenRequest, opts ...grpc.CallOption) (*JoinTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(JoinTokenResponse)
@@ -496,7 +535,7 @@ func (c *adminServiceClient) JoinToken(ctx context.Context, in *JoinTokenRequest
 
 func (c *adminServiceClient) Groups(ctx context.Context, in *GroupsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GroupsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[1], AdminService_Groups_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[2], AdminService_Groups_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -515,7 +554,7 @@ type AdminService_GroupsClient = grpc.ServerStreamingClient[GroupsResponse]
 
 func (c *adminServiceClient) Conditions(ctx context.Context, in *ConditionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConditionsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[2], AdminService_Conditions_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[3], AdminService_Conditions_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -534,7 +573,7 @@ type AdminService_ConditionsClient = grpc.ServerStreamingClient[ConditionsRespon
 
 func (c *adminServiceClient) Log(ctx context.Context, in *LogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[3], AdminService_Log_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[4], AdminService_Log_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -553,7 +592,7 @@ type AdminService_LogClient = grpc.ServerStreamingClient[LogResponse]
 
 func (c *adminServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[4], AdminService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[5], AdminService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -569,6 +608,25 @@ func (c *adminServiceClient) Watch(ctx context.Context, in *WatchRequest, opts .
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
+func (c *adminServiceClient) Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[6], AdminService_Run_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RunRequest, RunResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_RunClient = grpc.ServerStreamingClient[RunResponse]
 
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
@@ -587,6 +645,10 @@ type AdminServiceServer interface {
 	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
 	Servers(context.Context, *ServersRequest) (*ServersResponse, error)
 	RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerResponse, error)
+	// Backup sends all that the store keeps, as it is at one moment.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
+	// Check verifies the chain of the log of decisions, from its first entry on.
+	Check(context.Context, *CheckRequest) (*CheckResponse, error)
 	JoinToken(context.Context, *JoinTokenRequest) (*JoinTokenResponse, error)
 	Groups(*GroupsRequest, grpc.ServerStreamingServer[GroupsResponse]) error
 	// Conditions sends what is raised.
@@ -595,6 +657,9 @@ type AdminServiceServer interface {
 	// Watch sends every open incident as it is, then every change, until the
 	// caller ends it.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Run runs a command on hosts, if their own lists let the caller, and tells
+	// what happens until the last has ended. A caller that hangs up ends it.
+	Run(*RunRequest, grpc.ServerStreamingServer[RunResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -635,6 +700,12 @@ func (UnimplementedAdminServiceServer) Servers(context.Context, *ServersRequest)
 func (UnimplementedAdminServiceServer) RemoveServer(context.Context, *RemoveServerRequest) (*RemoveServerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveServer not implemented")
 }
+func (UnimplementedAdminServiceServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedAdminServiceServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
+}
 func (UnimplementedAdminServiceServer) JoinToken(context.Context, *JoinTokenRequest) (*JoinTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method JoinToken not implemented")
 }
@@ -649,6 +720,9 @@ func (UnimplementedAdminServiceServer) Log(*LogRequest, grpc.ServerStreamingServ
 }
 func (UnimplementedAdminServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedAdminServiceServer) Run(*RunRequest, grpc.ServerStreamingServer[RunResponse]) error {
+	return status.Error(codes.Unimplemented, "method Run not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -844,6 +918,35 @@ func _AdminService_RemoveServer_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_BackupServer = grpc.ServerStreamingServer[BackupResponse]
+
+func _AdminService_Check_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Check(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Check_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Check(ctx, req.(*CheckRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_JoinToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(JoinTokenRequest)
 	if err := dec(in); err != nil {
@@ -906,6 +1009,17 @@ func _AdminService_Watch_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _AdminService_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RunRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).Run(m, &grpc.GenericServerStream[RunRequest, RunResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_RunServer = grpc.ServerStreamingServer[RunResponse]
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -950,6 +1064,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_RemoveServer_Handler,
 		},
 		{
+			MethodName: "Check",
+			Handler:    _AdminService_Check_Handler,
+		},
+		{
 			MethodName: "JoinToken",
 			Handler:    _AdminService_JoinToken_Handler,
 		},
@@ -958,6 +1076,11 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Incidents",
 			Handler:       _AdminService_Incidents_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Backup",
+			Handler:       _AdminService_Backup_Handler,
 			ServerStreams: true,
 		},
 		{
@@ -978,6 +1101,11 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Watch",
 			Handler:       _AdminService_Watch_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Run",
+			Handler:       _AdminService_Run_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -61,7 +61,18 @@ func (s *commands) Run(ctx context.Context, c machine.Command) (machine.Output, 
 		cmd.Stdin = nil // /dev/null
 	}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if c.Stdout != nil {
+		cmd.Stdout = c.Stdout
+	}
+	if c.Stderr != nil {
+		cmd.Stderr = c.Stderr
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if c.User != "" {
+		if err := become(cmd, c.User); err != nil {
+			return machine.Output{}, wrap(err)
+		}
+	}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = drainDelay
 	if err := cmd.Start(); err != nil {

@@ -2,12 +2,15 @@ package linuxmachine
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -229,4 +232,45 @@ func TestWithoutSystemd(t *testing.T) {
 	check("Watch", s.Watch(t.Context(), func(machine.Unit) {}))
 	_, err = s.Log(t.Context(), "a.service", 1)
 	check("Log", err)
+}
+
+// TestCommandStreams: what a program writes can be had as it comes, and an account
+// can be named, as which it runs.
+func TestCommandStreams(t *testing.T) {
+	run := open(t).Ports().Commands.Run
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	ours, theirs := io.Pipe()
+	first := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(ours).ReadString('\n')
+		_ = os.WriteFile(pipe, []byte("go on\n"), 0) // what it waits for
+		first <- line
+		_ = ours.Close()
+	}()
+	out, err := run(t.Context(), machine.Command{Path: "sh", Args: []string{"-c", `echo $HOME $USER; echo err >&2; read x <"$0"; exit 3`, pipe}, User: me.Username, Stdout: theirs, Stderr: &stderr})
+	if err != nil || out.Exit != 3 || len(out.Stdout)+len(out.Stderr) != 0 || stderr.String() != "err\n" {
+		t.Errorf("%+v %q, %v", out, stderr.String(), err)
+	}
+	if got, want := <-first, me.HomeDir+" "+me.Username+"\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if _, err := run(t.Context(), machine.Command{Path: "true", User: "no-such-account-x"}); fettle.ClassOf(err) != fettle.Refused {
+		t.Errorf("an account that is not there: %v", err)
+	}
+	// As somebody else, which takes root: then nothing of us is left but the program.
+	out, err = run(t.Context(), machine.Command{Path: "sh", Args: []string{"-c", "id -un; id -Gn"}, User: "nobody"})
+	switch {
+	case me.Uid == "0" && (err != nil || string(out.Stdout) != "nobody\nnogroup\n"):
+		t.Errorf("%q %q, %v", out.Stdout, out.Stderr, err)
+	case me.Uid != "0" && !errors.Is(err, fs.ErrPermission):
+		t.Errorf("without root: %v", err)
+	}
 }

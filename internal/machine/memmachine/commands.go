@@ -3,6 +3,7 @@ package memmachine
 import (
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -45,6 +46,15 @@ func (s commands) Run(ctx context.Context, c machine.Command) (machine.Output, e
 		return machine.Output{}, fmt.Errorf("run %s: no such program: %w", c.Path, fs.ErrNotExist)
 	}
 	out, err := run(c)
+	for _, w := range []struct {
+		to   io.Writer
+		data *[]byte
+	}{{c.Stdout, &out.Stdout}, {c.Stderr, &out.Stderr}} {
+		if w.to != nil {
+			_, _ = w.to.Write(*w.data) // as with a pipe that nobody reads
+			*w.data = nil
+		}
+	}
 	limit := c.Limit
 	if limit <= 0 {
 		limit = 1 << 20
