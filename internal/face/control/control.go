@@ -136,6 +136,12 @@ func Open(ctx context.Context, o Options) (c *Server, err error) {
 	return c, c.renew()
 }
 
+// AuthorityDir holds the fleet's authority.
+func AuthorityDir(dir string) string { return filepath.Join(dir, "ca") }
+
+// StoreDir holds the embedded etcd.
+func StoreDir(dir string) string { return filepath.Join(dir, "store") }
+
 func (c *Server) identityDir() string { return filepath.Join(c.o.Dir, "server") }
 
 // renew makes the loop of the next term. It begins with an empty mind.
@@ -237,7 +243,7 @@ func (c *Server) Run(ctx context.Context) error {
 // admin keeps an identity for the command line of this machine.
 func (c *Server) admin(address string) error {
 	dir := AdminDir(c.o.Dir)
-	if _, err := c.ca.Issue(dir, pki.RoleAdmin, owner(), c.o.Clock.Wall(), pki.ServerLife); err != nil {
+	if _, err := c.ca.Issue(dir, pki.RoleAdmin, Owner(), c.o.Clock.Wall(), pki.ServerLife); err != nil {
 		return err
 	}
 	if err := os.WriteFile(AddressFile(c.o.Dir), []byte(address+"\n"), 0o600); err != nil {
@@ -246,8 +252,8 @@ func (c *Server) admin(address string) error {
 	return nil
 }
 
-// owner is the account that this runs as, and whose word the identity is.
-func owner() string {
+// Owner is the account that this runs as, and whose word the identity is.
+func Owner() string {
 	plain := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_' }
 	if u, err := user.Current(); err == nil && u.Username != "" && strings.TrimFunc(u.Username, plain) == "" {
 		return u.Username

@@ -28,19 +28,39 @@ type began struct {
 	Started  bool           `json:"started"`            // it was there once
 }
 
-func (c *Server) beganFile() string { return filepath.Join(c.o.Dir, "members.json") }
+func (c *Server) beganFile() string { return filepath.Join(c.o.Dir, beganName) }
 
-func (c *Server) storeDir() string { return filepath.Join(c.o.Dir, "store") }
+// Hold keeps every other process out of a folder until the function that it returns
+// is called. ErrRunning: one runs there.
+func Hold(dir string) (func() error, error) {
+	f, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	return f.Close, nil
+}
+
+// Fresh says of a folder whose store is restored that it is one that was never there:
+// what was of another store is forgotten.
+func Fresh(dir string) error {
+	if err := os.Remove(filepath.Join(dir, beganName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget how the store before began: %w", err)
+	}
+	return nil
+}
+
+// beganName is the file that says how a server's part of the store began.
+const beganName = "members.json"
 
 // openStore opens the authority and the store; one of several joins the others first,
 // where it is to.
 func (c *Server) openStore(ctx context.Context) (err error) {
-	caDir := filepath.Join(c.o.Dir, "ca")
+	caDir := AuthorityDir(c.o.Dir)
 	if c.o.Peers == nil {
 		if c.ca, err = authority(caDir, c.o.Clock.Wall()); err != nil {
 			return err
 		}
-		c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: c.storeDir(), Fleet: c.ca.Fleet()})
+		c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: StoreDir(c.o.Dir), Fleet: c.ca.Fleet()})
 		return err
 	}
 	if token := c.o.Peers.Join; token != nil {
@@ -72,7 +92,7 @@ func (c *Server) openStore(ctx context.Context) (err error) {
 		c.o.Log.Warn("waiting for a majority of the servers: until they are there, nothing is decided (start them; `fettle servers` on one that runs lists them)")
 	})
 	defer waiting.Stop()
-	c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: c.storeDir(), Fleet: c.ca.Fleet(), Peers: &store.Peers{
+	c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: StoreDir(c.o.Dir), Fleet: c.ca.Fleet(), Peers: &store.Peers{
 		Name: id.Name.ID, Listen: p.Listen, Advertise: p.Advertise, Address: address, Existing: how.Existing,
 		CertFile: pki.IdentityFile(c.identityDir(), pki.RoleServer), AuthorityFile: trusted, ServerName: pki.ServerName,
 	}})
@@ -119,8 +139,8 @@ func (c *Server) howItBegan() (began, error) {
 	if err != nil {
 		return began{}, fmt.Errorf("how this server's part of the store began: %s: %w (restore it from a backup)", c.beganFile(), err)
 	}
-	if how.Started && !store.Holds(c.storeDir()) {
-		return began{}, fmt.Errorf("this server's part of the store is gone from %s: begun anew it would forget what it has voted for. Where other servers run: move %s aside, take this one out with `fettle remove-server` there, and join it again with a new token. Where none does: restore a backup", c.storeDir(), c.o.Dir)
+	if how.Started && !store.Holds(StoreDir(c.o.Dir)) {
+		return began{}, fmt.Errorf("this server's part of the store is gone from %s: begun anew it would forget what it has voted for. Where other servers run: move %s aside, take this one out with `fettle remove-server` there, and join it again with a new token. Where none does: restore a backup", StoreDir(c.o.Dir), c.o.Dir)
 	}
 	return how, nil
 }

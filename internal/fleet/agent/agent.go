@@ -66,6 +66,7 @@ type Agent struct {
 	freeze   *freeze
 	servers  *servers // set by Run, as executor is
 	executor *execute.Executor
+	epochs   epochs
 	refuses  string // why the server is not obeyed, as the log was told last; connect's own
 	unbound  bool   // set by a test: no server is held to the head of its log
 }
@@ -130,7 +131,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.picture.remember(kept)
 	a.executor, err = execute.New(execute.Options{
 		Journal: j, Actions: a.actions(), Catalogues: a.cats, Clock: a.o.Machine.Clock, Host: a.host, Fleet: a.fleet,
-		Frozen: a.freeze.here, Allow: a.o.Allow,
+		Frozen: a.freeze.here, Allow: a.o.Allow, NewEpoch: a.epochs.allow,
 	})
 	if err != nil {
 		return fmt.Errorf("agent: %w", err)

@@ -70,6 +70,17 @@ func (s *spied) HashAt(ctx context.Context, seq int64) (string, error) {
 	}).HashAt(ctx, seq)
 }
 
+// Charter is the store's.
+func (s *spied) Charter(ctx context.Context) ([]byte, error) {
+	c, ok := s.Store.(interface {
+		Charter(context.Context) ([]byte, error)
+	})
+	if !ok {
+		return nil, nil
+	}
+	return c.Charter(ctx)
+}
+
 func openEtcd(ctx context.Context, dir, fleet string) (loop.Store, error) {
 	return store.OpenEtcd(ctx, store.EtcdOptions{Dir: dir, Fleet: fleet})
 }

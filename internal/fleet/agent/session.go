@@ -175,6 +175,7 @@ func (x *session) greet(in <-chan *wire.SessionResponse) error {
 			return err
 		}
 		x.interval = time.Duration(max(w.GetIntervalNs(), int64(100*time.Millisecond)))
+		a.shown(w.GetEpoch())
 		x.meet(h.GetLog(), w.GetLog())
 		x.frozen(w.GetFreeze())
 		if err := a.servers.told(w.GetServers()); err != nil {

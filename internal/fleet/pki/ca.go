@@ -107,12 +107,12 @@ func (ca *CA) Export() ([]byte, error) {
 }
 
 // Import keeps what Export returned in a folder, which is made if it is not there.
-// The authority's key must have the pin that is expected of it; one that is there
-// already is an error that wraps fs.ErrExist.
+// The authority's key must have the pin that is expected of it, where one is (a backup
+// names none); one that is there already is an error that wraps fs.ErrExist.
 func Import(dir string, data []byte, pin string) (*CA, error) {
 	if _, certs, err := decode(data); err != nil {
 		return nil, fmt.Errorf("take over the fleet's authority: %w", err)
-	} else if pinOf(certs[0]) != pin {
+	} else if pin != "" && pinOf(certs[0]) != pin {
 		return nil, errors.New("take over the fleet's authority: it is not the one that the token names")
 	}
 	if err := makeDir(dir); err != nil {

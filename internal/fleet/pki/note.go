@@ -94,3 +94,22 @@ func (id *Identity) ServerNotes(certificate []byte, now time.Time) (note.Verifie
 	}
 	return &noteVerifier{noteKeyOf(cert, name), key}, nil
 }
+
+// AdminNotes returns what verifies the notes that an administrator of this identity's
+// fleet signed with the key of this certificate at a time. The error wraps ErrStranger
+// or ErrExpired where it is no administrator's, of another fleet, or was not valid
+// then.
+func (id *Identity) AdminNotes(cert *x509.Certificate, at time.Time) (note.Verifier, error) {
+	name, err := id.Bearer(cert, at)
+	if err != nil {
+		return nil, err
+	}
+	if name.Role != RoleAdmin {
+		return nil, fmt.Errorf("%w: an administrator must sign, and %s is none", ErrStranger, name)
+	}
+	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%w: %w", ErrStranger, errors.New("its key is not ECDSA"))
+	}
+	return &noteVerifier{noteKeyOf(cert, name), key}, nil
+}

@@ -116,8 +116,12 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 	if err != nil {
 		return err
 	}
+	epoch, err := s.epoch(ctx)
+	if err != nil {
+		return err
+	}
 	x.push(&wire.SessionResponse{What: &wire.SessionResponse_Welcome{Welcome: &wire.Welcome{
-		Schema: wire.Schema, Fleet: who.name.Fleet, IntervalNs: int64(s.o.Interval), Freeze: freeze, Log: head, Servers: s.addresses(ctx)}}})
+		Schema: wire.Schema, Fleet: who.name.Fleet, IntervalNs: int64(s.o.Interval), Freeze: freeze, Log: head, Servers: s.addresses(ctx), Epoch: epoch}}})
 	welcomed := s.o.Clock.Now()
 	host.attach(x)
 	defer host.detach(x)

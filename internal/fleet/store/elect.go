@@ -31,6 +31,7 @@ type Leader struct {
 // Term is the time for which a server leads, from its election on.
 type Term struct {
 	e       *Etcd
+	client  *clientv3.Client
 	session *concurrency.Session
 }
 
@@ -55,7 +56,7 @@ func (e *Etcd) Campaign(ctx context.Context) (*Term, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stand for election: %w", err)
 	}
-	t := &Term{e: e, session: session}
+	t := &Term{e: e, client: e.server.client, session: session}
 	election := concurrency.NewElection(session, keyElection)
 	waiting, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -95,7 +96,7 @@ func (t *Term) Resign() error {
 	t.session.Orphan()                                                   // ends the renewals
 	ctx, cancel := context.WithTimeout(context.Background(), resignWait) // the caller's may have ended
 	defer cancel()
-	if _, err := t.e.server.client.Revoke(ctx, t.session.Lease()); err != nil {
+	if _, err := t.client.Revoke(ctx, t.session.Lease()); err != nil {
 		return fmt.Errorf("resign: %w (the next server leads when the lease ends)", err)
 	}
 	return nil

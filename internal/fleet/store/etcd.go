@@ -69,7 +69,13 @@ func OpenEtcd(ctx context.Context, o EtcdOptions) (*Etcd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	return &Etcd{o: o, server: server, kv: server.client.KV}, nil
+	e := &Etcd{o: o, server: server, kv: server.client.KV}
+	if o.Peers != nil && len(o.Peers.Existing) == 0 {
+		if err := e.atHome(ctx); err != nil {
+			return nil, errors.Join(err, server.close())
+		}
+	}
+	return e, nil
 }
 
 // Close implements loop.Store. It stops the embedded etcd, waiting for a Commit

@@ -162,6 +162,27 @@ func (e *Etcd) Remove(ctx context.Context, name string) error {
 	return fmt.Errorf("remove server %s from the store: %w", name, fs.ErrNotExist)
 }
 
+// atHome tells the members where this one is reached, when that has changed: its
+// machine has another address, or it was alone until now (`fettle up`).
+func (e *Etcd) atHome(ctx context.Context) error {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
+	own := uint64(e.server.etcd.Server.MemberID())
+	resp, err := e.server.client.MemberList(ctx)
+	if err != nil {
+		return fmt.Errorf("where the store's members are: %w", explain(err))
+	}
+	want := []string{peerURL(e.o.Peers.advertised())}
+	for _, m := range resp.Members {
+		if m.ID == own && !slices.Equal(m.PeerURLs, want) {
+			if _, err := e.server.client.MemberUpdate(ctx, own, want); err != nil {
+				return fmt.Errorf("tell the store's members that this one is at %s: %w", want[0], err)
+			}
+		}
+	}
+	return nil
+}
+
 // settled tries a change of the members again while etcd refuses it because one of
 // them was not connected to all others for the last five seconds, until ctx ends. In
 // a store that has just grown that is so for a moment.
