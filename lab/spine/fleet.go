@@ -72,7 +72,7 @@ func Start(t testing.TB, hosts int, o Options) *Fleet {
 	}
 	f.each(func(h *lab.Host) error { return f.install(h, o) })
 	f.must(f.Host(1), "systemctl", "start", f.serverUnit())
-	f.waitServer()
+	f.WaitServer()
 	for _, h := range f.Hosts()[:max(1, f.servers)][1:] {
 		f.joinServer(h)
 	}
@@ -158,7 +158,7 @@ func (f *Fleet) Leader() *lab.Host {
 // were started.
 func (f *Fleet) WaitReady() {
 	f.t.Helper()
-	f.waitServer()
+	f.WaitServer()
 	Until(f.t, "all agents to be connected", func() bool { return f.connected() == len(f.Hosts()) })
 	Until(f.t, "all agents to have told what they see", func() bool {
 		leads := f.Host(1)
@@ -173,7 +173,8 @@ func (f *Fleet) WaitReady() {
 	})
 }
 
-func (f *Fleet) waitServer() {
+// WaitServer waits until a server answers.
+func (f *Fleet) WaitServer() {
 	f.t.Helper()
 	Until(f.t, "the server to answer", func() bool {
 		f.alive(f.Host(1), f.serverUnit())

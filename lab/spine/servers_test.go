@@ -3,6 +3,7 @@
 package spine_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -140,5 +141,42 @@ func TestLabServersReplaced(t *testing.T) {
 	}
 	if r.Code == 0 {
 		t.Errorf("the server that was removed still passes calls on: %s", r.Stdout)
+	}
+}
+
+// Every server's store is lost. The fleet is restored from a backup on the first; the
+// agents, which have seen more than the backup has, obey it, since an administrator
+// signed its epoch; the others join again.
+func TestLabServersRestored(t *testing.T) {
+	f := start(t, 3, spine.Options{Servers: 3})
+	h := f.Host(3)
+	f.Service(h, "other.service", "ExecStart=/bin/sleep infinity")
+	f.Shell(f.Host(2), spine.Program+" backup /srv/fleet.tar") // on any server
+	f.Shell(h, "systemctl kill -s KILL other.service")
+	f.WaitFor(failed, f.Unit(h, "other.service"), fettle.Resolved) // the agent has seen more
+	for _, h := range f.Hosts() {
+		f.Shell(h, "systemctl stop "+spine.ServerUnit+"; mv "+spine.StateDir+"/store /srv/lost")
+	}
+	if f.Try(f.Host(1), spine.Program+" server --listen "+f.Host(1).Addr().String()+":7401") {
+		t.Error("a server whose store is gone started")
+	}
+	tar := f.Shell(f.Host(2), "base64 -w0 /srv/fleet.tar")
+	f.Write(f.Host(1), "/srv/fleet.b64", tar)
+	f.Shell(f.Host(1), "base64 -d /srv/fleet.b64 >/srv/fleet.tar; "+spine.Program+" restore /srv/fleet.tar; systemctl start "+spine.ServerUnit)
+	f.WaitServer()
+	for _, h := range f.Hosts()[1:] {
+		f.Shell(h, "cd "+spine.StateDir+"; mv ca server members.json /srv/lost")
+		f.AddServer(h)
+	}
+	f.WaitReady()
+	if got := len(f.Servers()); got != 3 {
+		t.Errorf("%d servers are there, want 3", got)
+	}
+	f.Shell(h, "systemctl kill -s KILL other.service")
+	in := f.WaitFor(failed, f.Unit(h, "other.service"), fettle.Resolved)
+	f.CheckMended(in, "start", "start")
+	f.CheckStarts(h, "other.service", 3) // mine, and the repairs' before and after
+	if out := f.Shell(f.Host(2), spine.Program+" audit verify"); !strings.Contains(out, "follows from the one before") {
+		t.Errorf("the log: %s", out)
 	}
 }
