@@ -22,12 +22,23 @@ func (l *Loop) dispatch(d incident.Decision) (fettle.Dispatch, bool) {
 	}, true
 }
 
+// reason is under what a look's context has the key of the decision to look.
+type reason struct{}
+
+// Reason returns the key of the decision that Hands.Look was called for: two of them
+// may ask for the same looks at the same time, and who keeps an order, as the
+// simulator does, must tell them apart.
+func Reason(ctx context.Context) string {
+	key, _ := ctx.Value(reason{}).(string)
+	return key
+}
+
 // start begins what a decision asks for and feeds back what comes of it.
 func (l *Loop) start(ctx context.Context, d incident.Decision, sends map[string]fettle.Dispatch) {
 	switch d.Kind { //exhaustive:enforce
 	case incident.Gather, incident.Look:
 		l.hands.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, d.Within)
+			ctx, cancel := context.WithTimeout(context.WithValue(ctx, reason{}, d.Key), d.Within)
 			defer cancel()
 			l.Feed(incident.Input{Observations: l.o.Hands.Look(ctx, d.Looks), Gathered: d.Key})
 		})

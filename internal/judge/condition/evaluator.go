@@ -72,6 +72,15 @@ func New(catalogues []fettle.Catalogue, env *expr.Env, scopes ...fettle.Scope) (
 	return e, nil
 }
 
+// Fresh returns an evaluator of the same conditions that has judged nothing yet.
+// The compiled rules are shared; the two may be used at the same time.
+func (e *Evaluator) Fresh() *Evaluator {
+	return &Evaluator{
+		specs: e.specs, readers: e.readers, records: map[fettle.ConditionKey]*record{},
+		resumed: map[fettle.ConditionKey]time.Time{}, edges: map[fettle.Subject][]fettle.Edge{},
+	}
+}
+
 func (e *Evaluator) add(s *spec) {
 	list := append(e.specs[s.Kind], s)
 	slices.SortFunc(list, func(a, b *spec) int {

@@ -47,6 +47,18 @@ func New(catalogues []fettle.Catalogue, w Weights) (*Diagnoser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("diagnose: %w", err)
 	}
+	return made(k, w), nil
+}
+
+// Fresh returns a diagnoser with the same knowledge and weights that knows of
+// nothing yet. The two may be used at the same time.
+func (d *Diagnoser) Fresh() *Diagnoser {
+	// A code that no catalogue has is added when it is met: each to its own.
+	k := &knowledge{specs: slices.Clone(d.specs), codes: maps.Clone(d.codes), kinds: d.kinds}
+	return made(k, d.beliefs.weights)
+}
+
+func made(k *knowledge, w Weights) *Diagnoser {
 	return &Diagnoser{
 		beliefs: beliefs{
 			knowledge: k, graph: &graph{ids: map[fettle.Subject]int32{}},
@@ -54,7 +66,7 @@ func New(catalogues []fettle.Catalogue, w Weights) (*Diagnoser, error) {
 		},
 		watch:  watch{weights: w, ids: map[fettle.Subject]int32{}, doubts: map[int32]bool{}},
 		solved: map[uint64]*knot{},
-	}, nil
+	}
 }
 
 // Load reads all that the world knows and returns the groups that changed. On a

@@ -38,15 +38,16 @@ func quorum(q Question) fettle.Verdict {
 	next := *q.Predicted
 	before, after := now.ServingVotes(), next.ServingVotes()
 	claimed := 0
-	for _, c := range q.View.Claims() {
-		if c.What != fettle.TakesVotes || c.Of != q.Step.Group || c.Member == q.Step.Target {
-			continue
-		}
-		if m, ok := next.Member(c.Member); ok && m.Voter && m.Serving == fettle.Yes {
+	for _, member := range claimedVotes(q) {
+		if m, ok := next.Member(member); ok && member != q.Step.Target && m.Voter && m.Serving == fettle.Yes {
 			claimed++
 		}
 	}
-	need := min(before, next.Majority())
+	had := before
+	if has(q.Step.Takes, fettle.TakesVotes) {
+		had += doubtfulVotes(now) // what may serve is what may be lost
+	}
+	need := min(had, next.Majority())
 	sum := fmt.Sprintf("serving %d → %d, claimed by others %d, majority of %d voters is %d: %d − %d = %d, needs %d",
 		before, after, claimed, next.Voters(), next.Majority(), after, claimed, after-claimed, need)
 	if after-claimed < need {
@@ -60,6 +61,41 @@ func quorum(q Question) fettle.Verdict {
 	v := allow("enough votes stay")
 	v.Arithmetic = sum
 	return v
+}
+
+// doubtfulVotes counts the voters of which those who look disagree, or nobody knows,
+// whether they serve.
+func doubtfulVotes(g fettle.QuorumGroup) int {
+	n := 0
+	for _, m := range g.Members {
+		if m.Voter && m.Serving == fettle.Unknown {
+			n++
+		}
+	}
+	return n
+}
+
+// claimedVotes are the members whose votes steps in flight take away: those that
+// claim them, and those on whose unit or host somebody works, whatever that says.
+func claimedVotes(q Question) []fettle.Subject {
+	var out []fettle.Subject
+	for _, c := range q.View.Claims() {
+		hit := []fettle.Subject{c.Member}
+		switch k := c.Member.Kind(); {
+		case c.What == fettle.TakesVotes && c.Of == q.Step.Group:
+		case c.What == fettle.TakesCapacity && (k == fettle.KindUnit || k == fettle.KindHost):
+			hit = append(q.View.Related(c.Member, "<uses"), q.View.Related(c.Member, "<uses <uses")...)
+			hit = append(hit, q.View.Related(c.Member, "<runs-on")...)
+		default:
+			continue
+		}
+		for _, m := range hit {
+			if !has(out, m) {
+				out = append(out, m)
+			}
+		}
+	}
+	return out
 }
 
 // ids are the identities that vote, or will: what a change of membership changes.
@@ -180,7 +216,7 @@ func spend(q Question, b fettle.Budget, c fettle.Claim) fettle.Verdict {
 		members := q.View.Related(pool, b.Pool.Reverse())
 		out := 0
 		for _, m := range members {
-			if m == c.Member || q.Ill(m) || claimed(q, m) {
+			if m == c.Member || q.Ill(m) || claimed(q, m) || q.Doubtful != nil && q.Doubtful(m) {
 				out++
 			}
 		}

@@ -57,6 +57,9 @@ type Question struct {
 	// Ill reports whether a subject has a raised condition that takes something
 	// from its users.
 	Ill func(fettle.Subject) bool
+	// Doubtful reports whether a subject was last known to be ill, as Ill has it, and
+	// cannot be known at present. Of others the worst case counts (S1). nil: none is.
+	Doubtful func(fettle.Subject) bool
 	// Stopped returns the condition that says that a person stopped this, or
 	// what it runs on, on purpose.
 	Stopped func(fettle.Subject) (fettle.ConditionKey, bool)

@@ -3,6 +3,7 @@ package guard
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,6 +123,13 @@ func onUnit(w *world.World, takes ...fettle.Taking) Question {
 	return q
 }
 
+// untold is a world in which the unit was looked at just now, and its group long ago.
+func untold(members ...fettle.QuorumMember) *world.World {
+	w := threeMembers(time.Minute, members...)
+	w.Observe(fettle.Observation{Subject: unitOf(1), Host: host, Probe: "systemd.unit", Asked: now.Add(-time.Second), Facts: fettle.Facts{"active_state": "active"}})
+	return w
+}
+
 // attempts to get round each guard. Each is a question that must be refused, by
 // that guard and by no other, so that the attempt succeeds when the guard is
 // stubbed.
@@ -228,6 +236,18 @@ var attempts = []struct {
 		q.Policy.Budgets = nil
 		return q
 	}},
+	{"quorum", "a voter is stopped of which half of those who look say that it serves", func() Question {
+		q := on(threeMembers(time.Second, fettle.QuorumMember{Voter: true, Serving: fettle.Unknown, LogLost: fettle.No}, up, down))
+		q.Policy.Budgets = nil
+		return q
+	}},
+	{"quorum", "another step in flight restarts the unit of a voter, which says nothing of its vote", func() Question {
+		w := threeMembers(time.Second, up, up, up)
+		w.Hold("other", []fettle.Claim{{What: fettle.TakesCapacity, Of: unitOf(2), Member: unitOf(2)}})
+		q := on(w)
+		q.Policy.Budgets = nil
+		return q
+	}},
 	{"quorum", "the membership is changed without a quorum", func() Question {
 		q := on(threeMembers(time.Second, lost, up, lost))
 		g := *q.Predicted
@@ -256,6 +276,17 @@ var attempts = []struct {
 	{"implied-identity", "the unit of a voter is started whose log nobody looked at", func() Question {
 		return onUnit(threeMembers(time.Second, blind, up, up))
 	}},
+	{"implied-quorum", "the start of a voter's unit is taken back", func() Question {
+		q := onUnit(threeMembers(time.Second, up, up, down))
+		q.Undo = true
+		return q
+	}},
+	{"implied-quorum", "the unit of a voter is restarted while nobody tells of its group", func() Question {
+		return onUnit(untold(up, up, up), fettle.TakesCapacity)
+	}},
+	{"implied-identity", "the unit of a voter is started while nobody tells of its group", func() Question {
+		return onUnit(untold(down, up, up))
+	}},
 	{"replicas", "a copy is taken below the minimum", func() Question {
 		w := threeMembers(time.Second, up, up, up)
 		w.Observe(fettle.Observation{Subject: "pg:1", Host: host, Probe: "ceph.pg", Asked: now, Facts: fettle.Facts{}, Replicas: &fettle.ReplicaSet{Copies: 3, InSync: 2, Minimum: 2}})
@@ -271,6 +302,12 @@ var attempts = []struct {
 	{"budget", "one more of a rack than the budget", func() Question {
 		q := permitted()
 		q.Ill = func(s fettle.Subject) bool { return s == memberOf(2) }
+		q.Policy.Budgets[0].MinStay = 0
+		return q
+	}},
+	{"budget", "one more of a rack than the budget, of which one was ill when it was last seen", func() Question {
+		q := permitted()
+		q.Doubtful = func(s fettle.Subject) bool { return s == memberOf(2) }
 		q.Policy.Budgets[0].MinStay = 0
 		return q
 	}},
@@ -444,7 +481,8 @@ func TestForesee(t *testing.T) {
 	}
 	for _, a := range attempts {
 		q := a.question()
-		undecided := slices.ContainsFunc(q.Requires, func(r Answer) bool { return r.Says == fettle.Unknown })
+		undecided := slices.ContainsFunc(q.Requires, func(r Answer) bool { return r.Says == fettle.Unknown }) ||
+			strings.HasSuffix(a.name, "nobody tells of its group") // it will be asked before the step
 		refused := slices.ContainsFunc(Refusals(Foresee(q)), func(v fettle.Verdict) bool { return v.Guard == a.guard })
 		if want := asked[a.guard] && !undecided; refused != want {
 			t.Errorf("%s, foreseen: refused is %v, want %v", a.name, refused, want)

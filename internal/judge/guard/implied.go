@@ -2,6 +2,7 @@ package guard
 
 import (
 	"slices"
+	"time"
 
 	"fettle/internal/fettle"
 )
@@ -10,11 +11,13 @@ import (
 // unit that a member runs as, or the host that it runs on.
 type vote struct {
 	group, member fettle.Subject
+	unknown       bool // nobody told of the group of late: what was known is not known now
 }
 
 // implied finds the votes that hang on the step's target, at most two uses away.
 // A runbook that restarts a unit takes the vote of the member that the unit
-// serves, whatever the runbook says.
+// serves, whatever the runbook says. A group of which nobody has told of late has
+// its members still: they are votes of which nothing is known.
 func implied(q Question) []vote {
 	k := q.Step.Target.Kind()
 	if k != fettle.KindUnit && k != fettle.KindHost {
@@ -27,24 +30,29 @@ func implied(q Question) []vote {
 	var out []vote
 	for _, s := range at {
 		for _, g := range q.View.Related(s, ">part-of") {
-			group, ok := q.View.Quorum(g, q.since())
-			if !ok {
-				continue
+			group, fresh := q.View.Quorum(g, q.since())
+			if !fresh {
+				group, _ = q.View.Quorum(g, time.Time{})
 			}
-			if m, ok := group.Member(s); ok && m.Voter && !slices.Contains(out, vote{g, s}) {
-				out = append(out, vote{g, s})
+			v := vote{g, s, !fresh}
+			if m, ok := group.Member(s); ok && m.Voter && !slices.Contains(out, v) {
+				out = append(out, v)
 			}
 		}
 	}
 	return out
 }
 
-// impliedQuorum (S2) counts the votes that a step takes without naming them.
+// impliedQuorum (S2) counts the votes that a step takes without naming them. To take
+// back what took nothing takes: who undoes a start stops what was started.
 func impliedQuorum(q Question) fettle.Verdict {
-	if !has(q.Step.Takes, fettle.TakesCapacity) {
+	if !has(q.Step.Takes, fettle.TakesCapacity) && !q.Undo {
 		return allow("the step takes no capacity from what a voter runs on")
 	}
 	for _, v := range implied(q) {
+		if v.unknown {
+			return refuse("the votes of "+string(v.group)+" are not known, and "+string(v.member)+" hangs on it", "", "an observer that can reach a member of the group")
+		}
 		now, _ := q.View.Quorum(v.group, q.since())
 		next := now.Clone()
 		for i := range next.Members {
@@ -68,6 +76,12 @@ func impliedIdentity(q Question) fettle.Verdict {
 		return allow("taking back")
 	}
 	for _, v := range implied(q) {
+		if v.unknown && has(q.Step.Takes, fettle.TakesCapacity) {
+			continue // its vote is counted, and that is not known either
+		}
+		if v.unknown {
+			return refuse("it may start "+string(v.member)+", and it is not known now whether its log is whole", "", "an observer of "+string(v.group))
+		}
 		group, _ := q.View.Quorum(v.group, q.since())
 		m, _ := group.Member(v.member)
 		if m.Serving == fettle.Yes {

@@ -22,7 +22,7 @@ func (m *Mind) foresee(r *Record) (fettle.Step, []fettle.Verdict) {
 			}
 		}
 		if i > 0 {
-			if verdicts := guard.Foresee(m.askedAhead(r, step, view)); !guard.Allowed(verdicts) {
+			if verdicts := m.guarded(guard.Foresee(m.askedAhead(r, step, view))); !guard.Allowed(verdicts) {
 				return step, verdicts
 			}
 		}

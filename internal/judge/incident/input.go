@@ -99,32 +99,34 @@ const (
 
 // Progress is where an incident stands in its ladder and its plan.
 type Progress struct {
-	Phase     Phase                 `json:"phase"`
-	Since     time.Time             `json:"since"`             // of the phase
-	Due       time.Time             `json:"due,omitzero"`      // when something must happen without an input
-	Deadline  time.Time             `json:"deadline,omitzero"` // of the phase: of the expectation, or the end of the hold
-	Rung      int                   `json:"rung"`              // of the ladder: index over all runbooks' rungs for the cause
-	Attempt   int                   `json:"attempt"`           // plans begun
-	Step      int                   `json:"step"`              // index in the plan
-	Try       int                   `json:"try"`               // dispatches of any step, makes keys unique
-	Key       string                `json:"key,omitempty"`     // in flight, or the last
-	Undoing   bool                  `json:"undoing,omitempty"` // steps are taken back, from Step downwards
-	UndoWhy   string                `json:"undo_why,omitempty"`
-	UndoAll   bool                  `json:"undo_all,omitempty"`  // what earlier rungs did is taken back too
-	Done      []DoneStep            `json:"done,omitempty"`      // steps done, in order
-	Left      []LeftPlan            `json:"left,omitempty"`      // plans that failed, and what they did, in order
-	Predicted []fettle.Prediction   `json:"predicted,omitempty"` // for the step in flight
-	Baseline  []fettle.ConditionKey `json:"baseline,omitempty"`  // raised before the step in flight
-	Intended  time.Time             `json:"intended,omitzero"`   // when the step in flight was decided on
-	Acted     time.Time             `json:"acted,omitzero"`      // when the step in flight was done: only what was asked for later verifies it
-	Again     int                   `json:"again,omitempty"`     // consecutive refusals or retries, for the back-off
-	Looked    int                   `json:"looked,omitempty"`    // times that a settling look was asked for
-	Round     time.Time             `json:"round,omitzero"`      // the onset since which everything around the cause was looked at
-	Wide      bool                  `json:"wide,omitempty"`      // everything about the cause was looked at
-	Approval  *guard.Approval       `json:"approval,omitempty"`
-	Mine      bool                  `json:"mine,omitempty"`     // a person took it over: nothing more is done by itself
-	Attempts  []guard.Attempt       `json:"attempts,omitempty"` // plans begun, for the ladder's memory
-	Asked     string                `json:"asked,omitempty"`    // hash of the plan that a person was asked about
+	Phase       Phase                 `json:"phase"`
+	Since       time.Time             `json:"since"`             // of the phase
+	Due         time.Time             `json:"due,omitzero"`      // when something must happen without an input
+	Deadline    time.Time             `json:"deadline,omitzero"` // of the phase: of the expectation, or the end of the hold
+	Rung        int                   `json:"rung"`              // of the ladder: index over all runbooks' rungs for the cause
+	Attempt     int                   `json:"attempt"`           // plans begun
+	Step        int                   `json:"step"`              // index in the plan
+	Try         int                   `json:"try"`               // dispatches of any step, makes keys unique
+	Key         string                `json:"key,omitempty"`     // in flight, or the last
+	Undoing     bool                  `json:"undoing,omitempty"` // steps are taken back, from Step downwards
+	UndoWhy     string                `json:"undo_why,omitempty"`
+	UndoAll     bool                  `json:"undo_all,omitempty"`     // what earlier rungs did is taken back too
+	Done        []DoneStep            `json:"done,omitempty"`         // steps done, in order
+	Left        []LeftPlan            `json:"left,omitempty"`         // plans that failed, and what they did, in order
+	Predicted   []fettle.Prediction   `json:"predicted,omitempty"`    // for the step in flight
+	Baseline    []fettle.ConditionKey `json:"baseline,omitempty"`     // raised before the step in flight
+	Intended    time.Time             `json:"intended,omitzero"`      // when the step in flight was decided on
+	Acted       time.Time             `json:"acted,omitzero"`         // when the step in flight was done: only what was asked for later verifies it
+	Again       int                   `json:"again,omitempty"`        // consecutive refusals or retries, for the back-off
+	Refused     time.Time             `json:"refused,omitzero"`       // since when the next step has been refused
+	RefusalTold bool                  `json:"refusal_told,omitempty"` // a person was called about that
+	Looked      int                   `json:"looked,omitempty"`       // times that a settling look was asked for
+	Round       time.Time             `json:"round,omitzero"`         // the onset since which everything around the cause was looked at
+	Wide        bool                  `json:"wide,omitempty"`         // everything about the cause was looked at
+	Approval    *guard.Approval       `json:"approval,omitempty"`
+	Mine        bool                  `json:"mine,omitempty"`     // a person took it over: nothing more is done by itself
+	Attempts    []guard.Attempt       `json:"attempts,omitempty"` // plans begun, for the ladder's memory
+	Asked       string                `json:"asked,omitempty"`    // hash of the plan that a person was asked about
 }
 
 // DoneStep is a step that was done and can perhaps be undone.

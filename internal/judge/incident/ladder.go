@@ -369,7 +369,7 @@ func (m *Mind) preview(r *Record) []fettle.Verdict {
 	if err != nil {
 		return nil
 	}
-	verdicts := guard.Check(m.question(r, filled, m.world, false))
+	verdicts := m.guarded(guard.Check(m.question(r, filled, m.world, false)))
 	later, no := m.foresee(r)
 	for _, v := range guard.Refusals(no) {
 		v.Why = "later, at " + later.ID + ": " + v.Why

@@ -68,7 +68,8 @@ type Mind struct {
 	decisions []Decision
 	dirty     map[string]bool // records to save
 	now       time.Time
-	began     time.Time // the first input's
+	began     time.Time       // the first input's
+	waived    map[string]bool // set by a test: what these guards refuse is allowed
 }
 
 type upstream struct {

@@ -33,6 +33,9 @@ func (m *Mind) advance(r *Record, in Input) {
 	due := !p.Due.IsZero() && !m.now.Before(p.Due)
 	switch p.Phase {
 	case PhaseIdle:
+		if due {
+			p.Due = time.Time{} // it has come: who considers and finds nothing to do is not asked again at once
+		}
 		if due || r.poked {
 			m.consider(r)
 		}
@@ -215,7 +218,7 @@ func (m *Mind) decide(r *Record) {
 		return
 	}
 	q := m.question(r, step, m.world, false)
-	verdicts := guard.Check(q)
+	verdicts := m.guarded(guard.Check(q))
 	if !guard.Allowed(verdicts) {
 		m.refused(r, step, verdicts)
 		return
@@ -255,7 +258,7 @@ func (m *Mind) question(r *Record, step fettle.Step, view world.View, undo bool)
 		Plan: *r.Plan, Step: step, View: view, Now: m.now, Onset: m.onset(r), Policy: policy,
 		Undo: undo, Begun: r.begun() || r.Progress.Undoing, Level: level, LevelWhy: why, Approval: r.Progress.Approval,
 		Freeze: m.freeze, Leader: m.leader, Attempts: m.attempts,
-		Ill: m.ill, Stopped: m.stopped, Action: m.acts[step.Action],
+		Ill: m.ill, Doubtful: m.doubtful, Stopped: m.stopped, Action: m.acts[step.Action],
 	}
 	if c, ok := m.world.Condition(r.Cause); ok {
 		q.Flapping = c.Flapping
@@ -358,6 +361,7 @@ func (m *Mind) refused(r *Record, step fettle.Step, verdicts []fettle.Verdict) {
 	}
 	r.State, r.Why = fettle.Held, why
 	m.phase(r, PhaseIdle, m.now.Add(backoff(r.Progress.Again)))
+	m.tellOfRefusals(r, no, why)
 }
 
 // intend decides on a dispatch. The intent is durable before it is sent.
@@ -374,7 +378,7 @@ func (m *Mind) intend(r *Record, step fettle.Step, verdicts []fettle.Verdict, un
 	if undo {
 		p.Key += ".undo"
 	}
-	p.Again = 0
+	p.Again, p.Refused, p.RefusalTold = 0, time.Time{}, false
 	p.Predicted, p.Baseline, p.Intended = nil, nil, m.now
 	if !undo {
 		if preds, _, err := m.predict(r, m.world, step); err == nil {

@@ -49,7 +49,7 @@ func (m *Mind) startUndo(r *Record) {
 // decideUndo asks the guards: an undo is a guarded step.
 func (m *Mind) decideUndo(r *Record) {
 	d := lastDone(r)
-	verdicts := guard.Check(m.question(r, d.Step, m.world, true))
+	verdicts := m.guarded(guard.Check(m.question(r, d.Step, m.world, true)))
 	if !guard.Allowed(verdicts) {
 		no := guard.Refusals(verdicts)[0]
 		m.tell(r, fettle.Event{Kind: fettle.EvRefused, Step: d.ID, Text: "taking back " + d.ID + " refused by " + no.Guard + " (" + no.Invariant + "): " + no.Why, Verdicts: verdicts})

@@ -37,7 +37,7 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 	case o.Fate != fettle.Done:
 		m.phase(r, PhaseRecover, m.now.Add(backoff(p.Again)))
 		if p.Again > 8 {
-			m.note(r, "it is still not known what became of "+o.Key+"; nothing else is done until it is")
+			m.stuck(r, o.Key)
 		}
 	case o.Class != "":
 		m.failedStep(r, step, fmt.Sprintf("%s: %s", o.Class, o.Error))

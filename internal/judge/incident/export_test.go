@@ -1,0 +1,10 @@
+package incident
+
+// Waive makes this mind, and all that are made from it with Fresh, take the refusals
+// of some guards for leave.
+func (m *Mind) Waive(guards ...string) {
+	m.waived = map[string]bool{}
+	for _, g := range guards {
+		m.waived[g] = true
+	}
+}

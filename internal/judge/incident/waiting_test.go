@@ -1,0 +1,97 @@
+package incident_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fettle/internal/fettle"
+	"fettle/internal/judge/guard"
+	"fettle/internal/judge/incident"
+)
+
+// TestTakenOverIsNotAskedAgainAtOnce: after a restart an incident that a person has
+// taken over is due at once, and there is nothing to do about it: the mind must not
+// be asked again and again at the same moment. Found by the simulator.
+func TestTakenOverIsNotAskedAgainAtOnce(t *testing.T) {
+	d := newLone(t, fettle.Approve, failedUnit()...)
+	d.take(0, incident.Input{Observations: d.seen(0)})
+	d.take(time.Second, incident.Input{Answer: &incident.Answer{Incident: d.only().ID, Say: incident.SayRefuse, By: "anna"}})
+	after := newLone(t, fettle.Approve, failedUnit()...)
+	after.Restore(d.records, nil)
+	now := time.Minute
+	for range 5 {
+		after.take(now, incident.Input{})
+		if at, due := after.Next(); due && !at.After(start.Add(now)) {
+			now = at.Sub(start) // it is asked again at once
+			continue
+		}
+		return
+	}
+	t.Errorf("it is due again and again at the same moment: %v", after.only().State)
+}
+
+// TestRefusedForLong: a step that is refused for minutes has a person called about
+// it, once, and is asked about as before; what a person froze has nobody called.
+// Found by the simulator: two plans that waited for each other waited for ever.
+func TestRefusedForLong(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		freeze bool
+		calls  int
+	}{{"facts that stay too old", false, 1}, {"a freeze", true, 0}} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newLone(t, fettle.Automatic, failedUnit()...)
+			if c.freeze {
+				d.take(0, incident.Input{Freeze: &guard.Freeze{By: "anna", Since: start}})
+			}
+			for at := time.Duration(0); at < 10*time.Minute; at += time.Second {
+				// What is known is always a while old: no guard that asks for fresh facts is content.
+				list := d.seen(at)
+				for i := range list {
+					list[i].Asked = list[i].Asked.Add(-30 * time.Second)
+				}
+				d.sees = nil
+				d.take(at, incident.Input{Observations: list})
+				d.sees = failedUnit()
+			}
+			n := 0
+			for _, call := range d.calls {
+				if strings.Contains(call, "has been refused for") {
+					n++
+				}
+			}
+			if n != c.calls {
+				t.Errorf("called %d times, want %d: %q", n, c.calls, d.calls)
+			}
+		})
+	}
+}
+
+// TestFateNeverKnown: of a step whose machine never comes back a person hears, once,
+// although it is asked about for ever. Found by the simulator: a host that was imaged
+// anew in the middle of a step kept everything else waiting.
+func TestFateNeverKnown(t *testing.T) {
+	d := newDoing(t, failedUnit()...)
+	var calls []string
+	var key string
+	for at := time.Duration(0); at < 20*time.Minute; at += time.Second {
+		in := incident.Input{At: start.Add(at), Observations: d.seen(at)}
+		for queue := d.Take(in); len(queue) > 0; queue = queue[1:] {
+			switch dec := queue[0]; dec.Kind {
+			case incident.Call:
+				calls = append(calls, dec.Text)
+			case incident.Gather:
+				queue = append(queue, d.Take(incident.Input{At: in.At, Observations: d.seen(at), Gathered: dec.Key})...)
+			case incident.Intend, incident.Recover:
+				key = dec.Key
+				queue = append(queue, d.Take(incident.Input{At: in.At, Outcome: &fettle.Outcome{Schema: 1, Key: key, Fate: fettle.UnknownFate}})...)
+			case incident.Save, incident.Look:
+			}
+		}
+	}
+	if n := len(slices.DeleteFunc(calls, func(s string) bool { return !strings.Contains(s, "not known what became of "+key) })); key == "" || n != 1 {
+		t.Errorf("about %q a person was called %d times, want once", key, n)
+	}
+}
