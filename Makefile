@@ -9,6 +9,8 @@ FETTLE_TOOL_CACHE ?= $(HOME)/.cache/fettle-tools
 TESTFLAGS ?=
 # How long one fuzz target runs in `make fuzz`.
 FUZZTIME ?= 3s
+# How many seeds `make sim-test` runs.
+SIM_SEEDS ?= 2000
 # How long one benchmark runs in `make bench`.
 BENCHTIME ?= 1s
 
@@ -74,6 +76,15 @@ fuzz: ## Fuzz every target for FUZZTIME (3s), one after another
 crash-test: ## Kill server, agent or both at every moment of every runbook, about 8 minutes
 	go vet -tags crash ./internal/sim/crash
 	go test -tags crash -count=1 -timeout 25m -run '^TestKilled$$' -v ./internal/sim/crash
+
+.PHONY: sim-test
+sim-test: ## A pretended fleet, broken by SIM_SEEDS seeds; 2,000 take about 10 minutes
+	GOGC=400 go test -count=1 -timeout 40m -run '^TestSeeds$$' -v ./internal/sim -sim.seeds $(SIM_SEEDS)
+
+.PHONY: guards-test
+guards-test: ## Show that each guard matters: without it a seed breaks an invariant; about 5 minutes
+	go vet -tags sim ./internal/judge/incident
+	GOGC=400 go test -tags sim -count=1 -timeout 20m -run '^TestEveryGuardMatters$$' -v ./internal/judge/incident
 
 .PHONY: lab-test
 lab-test: ## Test on real Debian hosts with real systems (root)
