@@ -55,7 +55,8 @@ size: build ## Check that the binary is static and within its size budget
 ##@ Test
 
 .PHONY: test
-test: ## Vet and test everything that needs no root and no other system
+test: ## Vet and test everything that needs no root; a real sshd is the one thing besides Go
+	@[ -x /usr/sbin/sshd ] && command -v ssh >/dev/null || { echo "make test runs a real sshd on the loopback: apt-get install openssh-server openssh-client" >&2; exit 1; }
 	go vet ./...
 	packages=$$(.ci/lab-packages); go vet -tags lab $$packages
 	go test -parallel 6 $(TESTFLAGS) ./... # most of what takes time waits
