@@ -284,6 +284,13 @@ var attempts = []struct {
 	{"implied-quorum", "the unit of a voter is restarted while nobody tells of its group", func() Question {
 		return onUnit(untold(up, up, up), fettle.TakesCapacity)
 	}},
+	{"implied-identity", "the unit of a member is started that the others have made themselves anew without", func() Question {
+		w := threeMembers(time.Second, lost, up, up)
+		g, _ := w.Quorum(group, time.Time{})
+		g.Members = g.Members[1:]
+		w.Observe(fettle.Observation{Subject: group, Host: host, Probe: "db.group", Asked: now.Add(-time.Second / 2), Facts: fettle.Facts{}, Quorum: &g})
+		return onUnit(w)
+	}},
 	{"implied-identity", "the unit of a voter is started while nobody tells of its group", func() Question {
 		return onUnit(untold(down, up, up))
 	}},

@@ -12,6 +12,7 @@ import (
 type vote struct {
 	group, member fettle.Subject
 	unknown       bool // nobody told of the group of late: what was known is not known now
+	stranger      bool // the group has no such member: what it would do when it runs, it does by itself
 }
 
 // implied finds the votes that hang on the step's target, at most two uses away.
@@ -34,8 +35,9 @@ func implied(q Question) []vote {
 			if !fresh {
 				group, _ = q.View.Quorum(g, time.Time{})
 			}
-			v := vote{g, s, !fresh}
-			if m, ok := group.Member(s); ok && m.Voter && !slices.Contains(out, v) {
+			m, member := group.Member(s)
+			v := vote{g, s, !fresh, !member}
+			if (m.Voter || !member && len(group.Members) > 0) && !slices.Contains(out, v) {
 				out = append(out, v)
 			}
 		}
@@ -50,6 +52,9 @@ func impliedQuorum(q Question) fettle.Verdict {
 		return allow("the step takes no capacity from what a voter runs on")
 	}
 	for _, v := range implied(q) {
+		if v.stranger {
+			continue // it has no vote; whether it may be started is the next guard's question
+		}
 		if v.unknown {
 			return refuse("the votes of "+string(v.group)+" are not known, and "+string(v.member)+" hangs on it", "", "an observer that can reach a member of the group")
 		}
@@ -70,12 +75,17 @@ func impliedQuorum(q Question) fettle.Verdict {
 	return allow("no vote hangs on it that cannot be spared")
 }
 
-// impliedIdentity (S2): starting the unit of a voter starts the voter.
+// impliedIdentity (S2): starting the unit of a voter starts the voter. One that the
+// others do not count among them (it was removed, or they were made anew without it)
+// would found a group of its own with what it finds, under the old name.
 func impliedIdentity(q Question) fettle.Verdict {
 	if q.Undo {
 		return allow("taking back")
 	}
 	for _, v := range implied(q) {
+		if v.stranger {
+			return refuse("it may start "+string(v.member)+", which is no member of "+string(v.group)+" as the others see it", "", "the repair of "+string(v.member)+", which joins it under a new identity")
+		}
 		if v.unknown && has(q.Step.Takes, fettle.TakesCapacity) {
 			continue // its vote is counted, and that is not known either
 		}
