@@ -47,8 +47,12 @@ func weigh(now time.Time, e Evidence, rules Rules, ill map[string]string) *weigh
 		window = rules.Window
 	}
 	// lasted says whether a silence since then, last found at then, is long enough after
-	// the latest sign of life.
+	// the latest sign of life. One that says that it was found later than now, by a clock
+	// that is ahead, has lasted until now and no longer.
 	lasted := func(since, at time.Time) bool {
+		if at.After(now) {
+			at = now
+		}
 		return w.fresh(at) && at.Sub(later(since, w.lifeAt)) >= window
 	}
 	w.lapsed = e.Stream.State == StreamSilent && e.Stream.At.Sub(later(e.Stream.Since, w.agentAt)) >= window
