@@ -20,6 +20,7 @@ import (
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/wire"
+	"fettle/internal/loop"
 )
 
 // What is in a backup, a tar.
@@ -28,7 +29,7 @@ const (
 	backupCA    = "ca.pem"      // the fleet's authority, with its private key
 )
 
-// kept is what a backup holds, for people and programs.
+// keptIn is what a backup holds, for people and programs.
 type keptIn struct {
 	File    string    `json:"file"`
 	Fleet   string    `json:"fleet"`
@@ -149,11 +150,8 @@ func packed(to io.Writer, data *os.File, key []byte) error {
 // backupFile is a backup that was read and found whole.
 type backupFile struct {
 	in   keptIn
-	head struct {
-		entries int64
-		hash    string
-	}
-	key []byte
+	head loop.Head
+	key  []byte
 }
 
 // openBackup reads a backup to its end.
@@ -166,7 +164,7 @@ func openBackup(path string) (b backupFile, err error) {
 		case backupStore:
 			m, err := store.ReadBackup(r, nil)
 			b.in = keptIn{File: path, Fleet: m.Fleet, Epoch: m.Epoch, At: m.At, Entries: m.Head.Entries}
-			b.head.entries, b.head.hash = m.Head.Entries, m.Head.Hash
+			b.head = m.Head
 			return err
 		}
 		return nil // of a newer version
@@ -256,7 +254,7 @@ func restore(ctx context.Context, path, dir, why string, now time.Time) (in kept
 	if why == "" {
 		why = "restored from the backup of " + b.in.At.Format(time.RFC3339)
 	}
-	signed, err := charter.Sign(charter.Charter{Fleet: b.in.Fleet, Epoch: b.in.Epoch + 1, Entries: b.head.entries, Hash: b.head.hash, At: now.Truncate(time.Second), Why: why}, admin)
+	signed, err := charter.Sign(charter.Charter{Fleet: b.in.Fleet, Epoch: b.in.Epoch + 1, Entries: b.head.Entries, Hash: b.head.Hash, At: now.Truncate(time.Second), Why: why}, admin)
 	if err != nil {
 		return in, err
 	}

@@ -278,8 +278,9 @@ func three(t *testing.T) ([]*store.Etcd, []*link) {
 				t.Logf("close: %v", err)
 			}
 		})
+		stores, links = append(stores, e), append(links, k)
 		for voters := 0; voters != i+1; {
-			list, err := stores0(stores, e).Members(t.Context())
+			list, err := stores[0].Members(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -292,17 +293,8 @@ func three(t *testing.T) ([]*store.Etcd, []*link) {
 		}
 		stop()
 		group.Wait()
-		stores, links = append(stores, e), append(links, k)
 	}
 	return stores, links
-}
-
-// stores0 is the first store, which one is the first itself.
-func stores0(stores []*store.Etcd, one *store.Etcd) *store.Etcd {
-	if len(stores) > 0 {
-		return stores[0]
-	}
-	return one
 }
 
 const (
