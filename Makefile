@@ -11,6 +11,9 @@ TESTFLAGS ?=
 FUZZTIME ?= 3s
 # How many seeds `make sim-test` runs.
 SIM_SEEDS ?= 2000
+# How many seeds of whole fleets it runs besides, and how many agents in one fleet.
+WHOLE_SEEDS ?= 20
+WHOLE_HOSTS ?= 1000
 # How long one benchmark runs in `make bench`.
 BENCHTIME ?= 1s
 
@@ -58,12 +61,12 @@ size: build ## Check that the binary is static and within its size budget
 test: ## Vet and test everything that needs no root; a real sshd is the one thing besides Go
 	@[ -x /usr/sbin/sshd ] && command -v ssh >/dev/null || { echo "make test runs a real sshd on the loopback: apt-get install openssh-server openssh-client" >&2; exit 1; }
 	go vet ./...
-	packages=$$(.ci/lab-packages); go vet -tags lab $$packages
+	packages=$$(.ci/lab-packages); go vet -tags lab $$packages; go vet -tags labkill ./internal/act/moment
 	go test -parallel 6 $(TESTFLAGS) ./... # most of what takes time waits
 
 .PHONY: race
 race: ## The same tests under the race detector (needs gcc)
-	CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	.ci/race $(TESTFLAGS)
 
 .PHONY: fuzz-seeds
 fuzz-seeds: ## Run every fuzz target on its seeds only
@@ -81,6 +84,7 @@ crash-test: ## Kill server, agent or both at every moment of every runbook, abou
 .PHONY: sim-test
 sim-test: ## A pretended fleet, broken by SIM_SEEDS seeds; 2,000 take about 10 minutes
 	GOGC=400 go test -count=1 -timeout 40m -run '^TestSeeds$$' -v ./internal/sim -sim.seeds $(SIM_SEEDS)
+	GOGC=400 go test -count=1 -timeout 40m -v ./internal/sim/whole -whole.seeds $(WHOLE_SEEDS) -whole.twice 4 -whole.hosts $(WHOLE_HOSTS)
 
 .PHONY: guards-test
 guards-test: ## Show that each guard matters: without it a seed breaks an invariant; about 5 minutes
@@ -90,7 +94,18 @@ guards-test: ## Show that each guard matters: without it a seed breaks an invari
 .PHONY: lab-test
 lab-test: ## Test on real Debian hosts with real systems (root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab-test boots hosts and needs root: sudo make lab-test" >&2; exit 1; fi
-	packages=$$(.ci/lab-packages); go test -tags lab -p 1 -count=1 -timeout 40m -v $$packages
+	packages=$$(.ci/lab-packages); go test -tags lab -p 1 -count=1 -timeout 55m -v $$packages
+
+# The commit that `make skew-test` takes for the release before this one.
+OLDER ?= a2d1c8c
+
+.PHONY: skew-test
+skew-test: ## Servers and agents of this and of an older version (OLDER, a commit) together (root)
+	@if [ "$$(id -u)" != 0 ]; then echo "make skew-test boots hosts and needs root: sudo make skew-test" >&2; exit 1; fi
+	@git cat-file -e '$(OLDER)^{commit}' || { echo "commit $(OLDER) is not in this clone: git fetch --unshallow" >&2; exit 1; }
+	older=$$(mktemp -d) && trap 'rm -rf "$$older"' EXIT && git archive $(OLDER) | tar -x -C "$$older" && \
+	(cd "$$older" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=older' -o "$$older/fettle-older" ./cmd/fettle) && \
+	FETTLE_OLDER="$$older/fettle-older" go test -tags 'lab skew' -count=1 -timeout 20m -run '^TestLabSkew$$' -v ./lab/spine
 
 .PHONY: bench
 bench: ## Run every benchmark, without the tests

@@ -8,6 +8,7 @@ import (
 
 	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
+	"fettle/internal/adapter/firewall"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/fettle"
 	"fettle/internal/judge/expr"
@@ -18,7 +19,7 @@ import (
 )
 
 func catalogues() []fettle.Catalogue {
-	return []fettle.Catalogue{etcd.Catalogue(), systemd.Catalogue(), filesystem.Catalogue()}
+	return []fettle.Catalogue{etcd.Catalogue(), systemd.Catalogue(), filesystem.Catalogue(), firewall.Catalogue()}
 }
 
 func mind(policy fettle.Policy) (*incident.Mind, error) {

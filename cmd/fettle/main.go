@@ -10,6 +10,7 @@ import (
 
 	"fettle/internal/adapter/all"
 	"fettle/internal/face/cli"
+	"fettle/packaging"
 	"fettle/runbooks"
 )
 
@@ -18,6 +19,6 @@ var version = "unreleased"
 
 func main() {
 	os.Exit(cli.Main(cli.Setup{
-		Version: version, Adapters: all.Adapters(), Runbooks: runbooks.FS(), EtcdMain: etcdmain.Main,
+		Version: version, Adapters: all.Adapters(), Runbooks: runbooks.FS(), Units: packaging.FS(), EtcdMain: etcdmain.Main,
 	}, os.Args[1:]))
 }

@@ -37,6 +37,16 @@ type Dispatch struct {
 	Step        Step      `json:"step"` // late parameters filled in
 	Undo        bool      `json:"undo,omitempty"`
 	Outputs     Facts     `json:"outputs,omitempty"` // of the applied step, when it is to be undone
+	Permit      string    `json:"permit,omitempty"`  // serial of the standing permit that stands for Token; see Permit
+	Approval    *Approval `json:"approval,omitempty"`
+}
+
+// Approval is a person's signed yes to the plan of a dispatch, as it goes with every
+// step of that plan, so that who does the step need not take anybody else's word.
+type Approval struct {
+	Plan        []byte `json:"plan,omitempty"` // the plan's JSON, of which Dispatch.Plan is the hash
+	Note        []byte `json:"note"`           // what was signed
+	Certificate []byte `json:"certificate"`    // X.509, DER, of who signed it
 }
 
 // Preview says what an action would do, in sentences, and changes nothing.
@@ -90,6 +100,28 @@ type Action interface {
 	// Undo restores what was before Apply, given its outputs. A forward-only
 	// action returns ErrNotSupported.
 	Undo(ctx context.Context, d Dispatch) (Result, error)
+}
+
+// PutBack takes a change back without knowing what it was: one program that is run
+// again and again until it succeeds, perhaps after a reboot and without the agent.
+// Running it twice must do what running it once does.
+type PutBack struct {
+	Program string   `json:"program"` // a name, one of those that the reverter knows
+	Args    []string `json:"args,omitempty"`
+	Stdin   string   `json:"stdin,omitempty"`
+	Says    string   `json:"says"` // what it puts back, a sentence for a person
+}
+
+// Armable is an Action whose Apply and Undo can cut its machine off (S8). Before
+// each of them a revert is armed, which takes the change back unless it is
+// confirmed over a new connection.
+type Armable interface {
+	Action
+
+	// Before returns what would put back what is there now, before the dispatch is
+	// done. It changes nothing. An error refuses the dispatch: what cannot be put
+	// back is not touched.
+	Before(ctx context.Context, d Dispatch) (PutBack, error)
 }
 
 // Injected is a fault in effect. Revert ends it; it must be safe to call twice.

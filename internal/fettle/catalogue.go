@@ -31,15 +31,17 @@ type ProbeSpec struct {
 	Timeout  time.Duration // cut off after this; what it looked at is then TimedOut
 	Told     bool          // a watcher reports changes at once, and the poll is only its safety net
 	Needs    string        // privilege or credential, for the message when it is missing
+	Root     bool          // only root sees it: an agent without root has its executor look
 	Doc      string
 }
 
 // FactSpec documents one fact of a probe. Rules that read a fact that no probe
 // declares do not compile.
 type FactSpec struct {
-	Name string
-	Type FactType
-	Doc  string // with the unit
+	Name  string
+	Type  FactType
+	Doc   string // with the unit
+	Actor bool   // a string: who last changed the subject (a person, fettle, a tool by its name); "" where nobody did
 }
 
 // FactType is the type of a fact's value.
@@ -105,6 +107,7 @@ type ActionSpec struct {
 	Takes    []Taking // empty: it only gives
 	Effects  []EffectSpec
 	Timeout  time.Duration
+	Armed    bool   // it is Armable: a revert is armed before it, by a unit of its own (S8). What takes reachability must be
 	Disposes string // the class of disposable things that it lets go ("package-cache"); the policy must list it (S5)
 	Undo     bool   // Undo restores what was, as far as the facts it declares
 	NoUndo   string // otherwise: why it is forward-only

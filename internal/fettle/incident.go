@@ -36,6 +36,7 @@ type Incident struct {
 	Plan       *Plan          `json:"plan,omitempty"` // the present one
 	Story      []Event        `json:"story"`
 	Receipts   []Receipt      `json:"receipts,omitempty"`
+	Alone      *Alone         `json:"alone,omitempty"` // an agent went through it while it was cut off; nil: no
 }
 
 // EventKind sorts the events of a story.

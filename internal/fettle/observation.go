@@ -1,6 +1,11 @@
 package fettle
 
-import "time"
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+)
 
 // Reason says why an observation could not be made.
 type Reason string
@@ -15,6 +20,19 @@ const (
 	NotSupported     Reason = "not supported"     // this machine or version cannot be asked
 	Failed           Reason = "failed"            // anything else; Detail says what
 )
+
+// ReasonOf says why a look at something of the observer's own machine could not be made.
+func ReasonOf(err error) Reason {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return PermissionDenied
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return TimedOut
+	case errors.Is(err, ErrNotSupported):
+		return NotSupported
+	}
+	return Failed
+}
 
 // Observation is one answer about one subject, by one observer, asked for at
 // one time: the subject's facts as one probe sees them. The latest observation
@@ -52,6 +70,10 @@ func (o Observation) Observer() Observer { return Observer{Host: o.Host, Probe: 
 // QuorumGroup is the typed fact of a system that decides by majority, as one
 // observer sees it. Guards read it without knowing which system it is.
 type QuorumGroup struct {
+	// ID is the name that the group gave itself when it was made, and tells its clients;
+	// "": this observer does not know it. Subjects are named by configuration, which may
+	// give two groups one name, or one group two.
+	ID      string         `json:"id,omitempty"`
 	Members []QuorumMember `json:"members"` // sorted by Subject
 }
 
@@ -63,6 +85,9 @@ type QuorumMember struct {
 	Serving Tri     `json:"serving"` // answers and follows the leader
 	Leader  bool    `json:"leader,omitempty"`
 	LogLost Tri     `json:"log_lost,omitzero"` // its log is gone or damaged: under ID it must never vote again
+	// Disputed: Serving is what most observers say, and another says that it serves. Set
+	// where their words are put together, and by none of them.
+	Disputed bool `json:"disputed,omitempty"`
 }
 
 // Voters is the number of voting members, serving or not.
@@ -110,7 +135,7 @@ func (g QuorumGroup) Member(s Subject) (QuorumMember, bool) {
 
 // Clone returns a copy that shares nothing with g.
 func (g QuorumGroup) Clone() QuorumGroup {
-	return QuorumGroup{Members: append([]QuorumMember(nil), g.Members...)}
+	return QuorumGroup{ID: g.ID, Members: append([]QuorumMember(nil), g.Members...)}
 }
 
 // ReplicaSet is the typed fact of data kept in copies, as one observer sees it.

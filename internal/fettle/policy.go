@@ -48,6 +48,11 @@ type Policy struct {
 	// Disposable lists the classes of things that may be let go without being
 	// kept (S5). Nil is DefaultDisposable; an empty list permits nothing.
 	Disposable []string
+	// Permits is what agents may do alone while they reach no server (S12). Nil is
+	// the default, what starts services that failed; an empty list permits nothing.
+	Permits []Grant
+	// PermitLife is how long a permit holds from when it was signed; 0: a day.
+	PermitLife time.Duration
 	Hash       string // of the text that it was read from
 }
 

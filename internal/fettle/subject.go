@@ -17,6 +17,21 @@ const (
 	KindHost       Kind = "host"       // host:ID, the ID minted once when the machine was enrolled
 	KindUnit       Kind = "unit"       // unit:HOST/NAME, a service manager's unit
 	KindFilesystem Kind = "filesystem" // filesystem:HOST/MOUNTPOINT
+	// KindServer is a server of the fleet: fettle-server:ID.
+	KindServer Kind = "fettle-server"
+)
+
+// Kinds of what many hosts share, and what can take all of them at once. A host is
+// In a rack and the rack In a zone; a host, or a unit on it, Uses the others. A job
+// RunsOn its hosts. Who gives these subjects is named at each.
+const (
+	KindRack       Kind = "rack"        // rack:ZONE/NAME, or rack:NAME without a zone: the topology file
+	KindZone       Kind = "zone"        // zone:NAME: the topology file
+	KindSwitch     Kind = "switch"      // switch:NAME: the topology file
+	KindPower      Kind = "power"       // power:NAME, a feed: the topology file
+	KindTimeSource Kind = "time-source" // time-source:ADDRESS: who reads the time daemon
+	KindAuthority  Kind = "authority"   // authority:FINGERPRINT, of certificates: who reads them
+	KindJob        Kind = "job"         // job:SYSTEM/ID, one run over many hosts: who reads the scheduler
 )
 
 // Subject is the identity of a thing that can be ill, as text:

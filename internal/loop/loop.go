@@ -53,15 +53,18 @@ type Loop struct {
 	closed bool
 
 	// Owned by Run's goroutine.
-	told    map[string]int             // events of a record already in the log
-	pending map[string]incident.Record // to be saved
-	entries []Entry                    // to be logged
-	freeze  *guard.Freeze              // to be kept; with thaw, what was said last
-	thaw    bool
-	settled []string                   // intents to be forgotten
-	sent    map[string]fettle.Dispatch // as they were sent, until their outcome is known
-	flushAt time.Time
-	hands   sync.WaitGroup
+	told     map[string]int             // events of a record already in the log
+	pending  map[string]incident.Record // to be saved
+	entries  []Entry                    // to be logged
+	freeze   *guard.Freeze              // to be kept; with thaw, what was said last
+	thaw     bool
+	windows  *[]guard.Window // of maintenance, to be kept
+	merged   map[fettle.Subject]Merged
+	mergedAt map[fettle.Subject]bool    // to be kept
+	settled  []string                   // intents to be forgotten
+	sent     map[string]fettle.Dispatch // as they were sent, until their outcome is known
+	flushAt  time.Time
+	hands    sync.WaitGroup
 }
 
 // item is an input, or a question about the mind, in the order of arrival.
@@ -69,11 +72,13 @@ type item struct {
 	in    incident.Input
 	query func(*incident.Mind)
 	note  *note
+	story *merging
 }
 
 // New returns a loop that does nothing until Run.
 func New(o Options) *Loop {
-	return &Loop{o: o, awake: make(chan struct{}, 1), told: map[string]int{}, sent: map[string]fettle.Dispatch{}, pending: map[string]incident.Record{}}
+	return &Loop{o: o, awake: make(chan struct{}, 1), told: map[string]int{}, sent: map[string]fettle.Dispatch{}, pending: map[string]incident.Record{},
+		merged: map[fettle.Subject]Merged{}, mergedAt: map[fettle.Subject]bool{}}
 }
 
 // Feed puts an input in the queue. Its time is set when it is taken. After Run
@@ -157,6 +162,12 @@ func (l *Loop) Run(ctx context.Context) error {
 				it.query(l.o.Mind)
 				continue
 			}
+			if it.story != nil {
+				if err := l.merge(ctx, it.story); err != nil {
+					return l.last(err)
+				}
+				continue
+			}
 			if it.note != nil {
 				if err := l.keep(ctx, it.note); err != nil {
 					return l.last(err)
@@ -174,7 +185,11 @@ func (l *Loop) restore(state State) {
 	for _, r := range state.Records {
 		l.told[r.ID] = len(r.Story)
 	}
+	for _, m := range state.Merged {
+		l.merged[m.Host] = m
+	}
 	l.o.Mind.Restore(state.Records, state.Freeze)
+	l.o.Mind.RestoreWindows(state.Windows)
 	flying := map[string]bool{}
 	for _, r := range state.Records {
 		if !r.State.Ended() {
@@ -225,20 +240,41 @@ func (l *Loop) drain() []item {
 	list := l.queue
 	l.queue = nil
 	l.mu.Unlock()
+	plain := func(it item) bool { return it.facts() && onlyFacts(it.in) }
 	var out []item
-	for _, it := range list {
-		if n := len(out); n > 0 && it.facts() && out[n-1].facts() && onlyFacts(it.in) && onlyFacts(out[n-1].in) {
-			out[n-1].in.Observations = append(out[n-1].in.Observations, it.in.Observations...)
-			out[n-1].in.Conditions = append(out[n-1].in.Conditions, it.in.Conditions...)
-			continue
+	for len(list) > 0 {
+		n := 1
+		for plain(list[0]) && n < len(list) && plain(list[n]) {
+			n++
 		}
-		out = append(out, it)
+		out = append(out, together(list[:n]))
+		list = list[n:]
 	}
 	return out
 }
 
+// together is one item for several that have nothing but observations and conditions.
+func together(list []item) item {
+	if len(list) == 1 {
+		return list[0]
+	}
+	observations, conditions := 0, 0
+	for _, it := range list {
+		observations += len(it.in.Observations)
+		conditions += len(it.in.Conditions)
+	}
+	one := list[0]
+	one.in.Observations = make([]fettle.Observation, 0, observations)
+	one.in.Conditions = make([]fettle.Condition, 0, conditions)
+	for _, it := range list {
+		one.in.Observations = append(one.in.Observations, it.in.Observations...)
+		one.in.Conditions = append(one.in.Conditions, it.in.Conditions...)
+	}
+	return one
+}
+
 func onlyFacts(in incident.Input) bool {
-	return in.Gathered == "" && in.Outcome == nil && in.Answer == nil && in.Freeze == nil && !in.Thaw && in.Leader == nil && in.Policy == nil
+	return in.Gathered == "" && in.Outcome == nil && in.Answer == nil && in.Freeze == nil && !in.Thaw && !maintains(in) && in.Leader == nil && in.Policy == nil && len(in.Forget) == 0
 }
 
 // take feeds one input and carries out what follows.
@@ -252,7 +288,13 @@ func (l *Loop) take(ctx context.Context, in incident.Input) error {
 		delete(l.sent, in.Outcome.Key)
 	}
 	l.logInput(in)
-	return l.carryOut(ctx, in, l.o.Mind.Take(in))
+	decisions := l.o.Mind.Take(in)
+	for _, id := range in.Forget {
+		if _, still := l.o.Mind.Incident(id); !still {
+			delete(l.told, id)
+		}
+	}
+	return l.carryOut(ctx, in, decisions)
 }
 
 // last makes durable what is pending, although the end has come.
@@ -274,7 +316,11 @@ func (l *Loop) last(err error) error {
 // carryOut keeps what must be kept, then starts what the mind decided.
 func (l *Loop) carryOut(ctx context.Context, in incident.Input, decisions []incident.Decision) error {
 	var txn Txn
-	urgent := in.Answer != nil || in.Freeze != nil || in.Thaw
+	urgent := in.Answer != nil || in.Freeze != nil || in.Thaw || maintains(in)
+	if maintains(in) {
+		list := l.o.Mind.Windows()
+		l.windows = &list
+	}
 	if in.Freeze != nil || in.Thaw {
 		l.freeze, l.thaw = in.Freeze, in.Thaw
 	}
@@ -333,11 +379,7 @@ func (l *Loop) save(r incident.Record) {
 	from := min(l.told[r.ID], len(r.Story))
 	fresh := r.Story[from:]
 	for _, e := range fresh {
-		data, err := json.Marshal(e)
-		if err != nil {
-			data = nil // an event is plain data; there is nothing that could fail
-		}
-		l.entries = append(l.entries, Entry{At: e.At, Kind: string(e.Kind), Incident: r.ID, Text: e.Text, Data: data})
+		l.entries = append(l.entries, Entry{At: e.At, Kind: string(e.Kind), Incident: r.ID, Text: e.Text, Data: plain(e)})
 	}
 	l.told[r.ID] = len(r.Story)
 	l.pending[r.ID] = r
@@ -349,6 +391,18 @@ func (l *Loop) save(r incident.Record) {
 	}
 }
 
+// plain is plain data as JSON: there is nothing that could fail.
+func plain(v any) json.RawMessage {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// maintains reports whether an input is about windows of maintenance.
+func maintains(in incident.Input) bool { return in.Window != nil || in.EndWindow != "" }
+
 func (l *Loop) logInput(in incident.Input) {
 	switch {
 	case in.Answer != nil:
@@ -357,6 +411,10 @@ func (l *Loop) logInput(in incident.Input) {
 		l.entries = append(l.entries, Entry{At: in.At, Kind: "freeze", Text: in.Freeze.By + ": " + in.Freeze.Why})
 	case in.Thaw:
 		l.entries = append(l.entries, Entry{At: in.At, Kind: "thaw", Text: in.ThawBy + ": thawed"})
+	case in.Window != nil:
+		l.entries = append(l.entries, Entry{At: in.At, Kind: "maintenance", Text: in.Window.By + ": " + in.Window.Text(), Data: plain(in.Window)})
+	case in.EndWindow != "":
+		l.entries = append(l.entries, Entry{At: in.At, Kind: "maintenance", Text: in.EndedBy + ": ended " + in.EndWindow})
 	}
 }
 
@@ -366,16 +424,20 @@ func (l *Loop) commit(ctx context.Context, t Txn) error {
 	for _, id := range slices.Sorted(maps.Keys(l.pending)) {
 		t.Records = append(t.Records, l.pending[id])
 	}
-	t.Log, t.Settled, t.Freeze, t.Thaw = l.entries, l.settled, l.freeze, l.thaw
-	if len(t.Records)+len(t.Log)+len(t.Settled)+len(t.Intents) == 0 && t.Freeze == nil && !t.Thaw {
+	for _, host := range slices.Sorted(maps.Keys(l.mergedAt)) {
+		t.Merged = append(t.Merged, l.merged[host])
+	}
+	t.Log, t.Settled, t.Freeze, t.Thaw, t.Windows = l.entries, l.settled, l.freeze, l.thaw, l.windows
+	if len(t.Records)+len(t.Log)+len(t.Settled)+len(t.Intents)+len(t.Merged) == 0 && t.Freeze == nil && !t.Thaw && t.Windows == nil {
 		l.flushAt = time.Time{}
 		return nil
 	}
 	if err := l.o.Store.Commit(ctx, t); err != nil {
-		return err
+		return l.refused(ctx, err)
 	}
 	clear(l.pending)
+	clear(l.mergedAt)
 	l.entries, l.settled, l.flushAt = nil, nil, time.Time{}
-	l.freeze, l.thaw = nil, false
+	l.freeze, l.thaw, l.windows = nil, false, nil
 	return nil
 }

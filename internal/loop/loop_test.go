@@ -12,6 +12,7 @@ import (
 
 	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
+	"fettle/internal/adapter/firewall"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/store"
@@ -129,7 +130,7 @@ func (p *pretend) applied() int {
 func newMind(t *testing.T, policy fettle.Policy) *incident.Mind {
 	t.Helper()
 	m, err := incident.New(incident.Options{
-		Catalogues: []fettle.Catalogue{etcd.Catalogue(), filesystem.Catalogue(), systemd.Catalogue()}, Policy: policy,
+		Catalogues: []fettle.Catalogue{etcd.Catalogue(), filesystem.Catalogue(), firewall.Catalogue(), systemd.Catalogue()}, Policy: policy,
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 			return runbook.Load(runbooks.FS(), env, cats)
 		},

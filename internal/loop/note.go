@@ -14,7 +14,7 @@ type note struct {
 }
 
 // facts says whether an item is an input.
-func (it item) facts() bool { return it.query == nil && it.note == nil }
+func (it item) facts() bool { return it.query == nil && it.note == nil && it.story == nil }
 
 // Record puts into the log what a person did past the mind, and returns when it is
 // durable: who does it afterwards did not do it unseen (S13). After an error the
@@ -39,11 +39,10 @@ func (l *Loop) Record(ctx context.Context, kind, text string, data any) error {
 // keep makes a note durable. It returns an error that ends the loop.
 func (l *Loop) keep(ctx context.Context, n *note) error {
 	n.entry.At = l.o.Clock.Now()
-	before := len(l.entries)
 	l.entries = append(l.entries, n.entry)
 	err := l.commit(ctx, Txn{})
 	if err != nil {
-		l.entries = l.entries[:before] // what it was to precede does not happen
+		l.entries = l.entries[:len(l.entries)-1] // what it was to precede does not happen
 		n.kept <- fmt.Errorf("record %s: %w", n.entry.Kind, err)
 	} else {
 		n.kept <- nil

@@ -5,16 +5,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"testing/synctest"
 
-	"fettle/internal/fettle"
 	"fettle/internal/fleet/store"
-	"fettle/internal/judge/expr"
-	"fettle/internal/judge/incident"
-	"fettle/internal/judge/runbook"
 	"fettle/internal/loop"
-	"fettle/internal/machine/memmachine"
 )
 
 // broken is a store that cannot commit while it is told so.
@@ -34,18 +28,8 @@ func (b *broken) Commit(ctx context.Context, t loop.Txn) error {
 // returns; where that fails it says so, and the entry does not come later.
 func TestRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mind, err := incident.New(incident.Options{Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
-			return runbook.Load(fstest.MapFS{}, env, cats)
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := memmachine.New(memmachine.Options{Host: "h1"})
-		s := &broken{Store: store.NewMemory("f")}
-		l := loop.New(loop.Options{Mind: mind, Store: s, Clock: m.Ports().Clock})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- l.Run(ctx) }()
+		ctx, s := t.Context(), &broken{Store: store.NewMemory("f")}
+		l, stop := leading(t, s)
 		if err := l.Record(ctx, "run", "ann: runs uptime", map[string]int{"count": 3}); err != nil {
 			t.Fatal(err)
 		}
@@ -76,10 +60,7 @@ func TestRecord(t *testing.T) {
 		if err := l.Record(ctx, "run", "x", func() {}); err == nil {
 			t.Error("what cannot be written was recorded")
 		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		stop()
 		if err := l.Record(t.Context(), "run", "too late", nil); !errors.Is(err, loop.ErrStopped) {
 			t.Errorf("after the end: %v", err)
 		}

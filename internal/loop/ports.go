@@ -39,7 +39,15 @@ var ErrNoContact = errors.New("no contact with an agent for this host")
 // ErrNotLeader is returned by Commit when another server leads now.
 var ErrNotLeader = errors.New("another server leads")
 
-// Store keeps what must survive: records, intents, freeze and the one log. It
+// ErrFull is returned by Commit when what room is left is kept for what is more urgent:
+// nothing was kept.
+var ErrFull = errors.New("the store is full")
+
+// ErrTooLarge is returned by Commit of a change that is larger than what is kept at once:
+// nothing was kept.
+var ErrTooLarge = errors.New("the change is too large")
+
+// Store keeps what must survive: records, intents, freeze, windows of maintenance and the one log. It
 // is used by one leader at a time.
 type Store interface {
 	// Load returns everything that is kept, and the leader token under which
@@ -62,6 +70,8 @@ type State struct {
 	Records []incident.Record
 	Intents []Intent // dispatched, outcome not known
 	Freeze  *guard.Freeze
+	Windows []guard.Window // of maintenance, sorted by ID
+	Merged  []Merged       // what was taken from agents that had been cut off, sorted by host
 	Head    Head
 }
 
@@ -73,7 +83,9 @@ type Txn struct {
 	Settled []string          // keys of intents whose outcome is known
 	Freeze  *guard.Freeze
 	Thaw    bool
-	Log     []Entry // appended; Seq and hashes are filled in by the store
+	Merged  []Merged        // put, by host
+	Windows *[]guard.Window // all that there are from now on; nil: as they were
+	Log     []Entry         // appended; Seq and hashes are filled in by the store
 }
 
 // Intent is a dispatch that may have been sent.
@@ -88,7 +100,7 @@ type Intent struct {
 type Entry struct {
 	Seq      int64           `json:"seq"`
 	At       time.Time       `json:"at"`
-	Kind     string          `json:"kind"` // a fettle.EventKind, or "start", "answer", "freeze", "thaw", "run"
+	Kind     string          `json:"kind"` // a fettle.EventKind, or "start", "answer", "freeze", "thaw", "maintenance", "run", "rotate"
 	Incident string          `json:"incident,omitempty"`
 	Text     string          `json:"text"`
 	Data     json.RawMessage `json:"data,omitempty"`

@@ -18,7 +18,7 @@ func (l *Loop) dispatch(d incident.Decision) (fettle.Dispatch, bool) {
 	return fettle.Dispatch{
 		Schema: 1, Key: d.Key, Incarnation: incarnation, Token: l.token,
 		Deadline: l.o.Clock.Now().Add(d.Step.Timeout + answerMargin),
-		Incident: d.Incident, Plan: d.Plan, Step: *d.Step, Undo: d.Undo, Outputs: d.Outputs,
+		Incident: d.Incident, Plan: d.Plan, Step: *d.Step, Undo: d.Undo, Outputs: d.Outputs, Approval: d.Approval,
 	}, true
 }
 

@@ -19,7 +19,8 @@ import (
 	"fettle/internal/fettle"
 )
 
-// Machine bundles the ports to one machine. Every field is set.
+// Machine bundles the ports to one machine. Every field is set, but for Rulesets
+// where nobody tells of changes.
 type Machine struct {
 	Identity    Identity
 	Clock       Clock
@@ -28,6 +29,7 @@ type Machine struct {
 	Services    Services
 	Filesystems Filesystems
 	Processes   Processes
+	Rulesets    Rulesets // nil: not told
 }
 
 // Identity is who this machine is.
@@ -221,6 +223,21 @@ type Mount struct {
 type Usage struct {
 	Size, Free, Avail  int64 // Avail: to an ordinary user; Free − Avail is reserved
 	Inodes, InodesFree int64
+}
+
+// Rulesets tells of changes of the packet filter. What it is, nft(8) prints.
+type Rulesets interface {
+	// WatchRules calls emit once it is told, with the zero RulesChange, and then after
+	// every change until its context ends. An error means that changes may have been
+	// missed. emit is called from one goroutine.
+	WatchRules(ctx context.Context, emit func(RulesChange)) error
+}
+
+// RulesChange is one transaction on the packet filter.
+type RulesChange struct {
+	Generation uint32
+	PID        int    // of the process that made it, 0: not known
+	Process    string // its command name
 }
 
 // Processes reads /proc and speaks to processes.

@@ -43,6 +43,7 @@ func sides() []side {
 		{"internal/adapter/*", []string{"internal/fettle", "internal/machine"},
 			"an adapter knows the vocabulary, the machine's ports and its own client library"},
 		{"runbooks/...", []string{"internal/fettle"}, "runbooks are data"},
+		{"packaging", nil, "units are data"},
 		{"lab/...", []string{"internal/fettle", "internal/machine"}, "the lab breaks hosts and knows nothing of who mends them"},
 		{"bench/...", []string{"*"}, "measurements may import what they measure"},
 		{"internal/repolint", nil, "it judges the repository and is no part of it"},
@@ -60,6 +61,7 @@ func guests() []guest {
 	return []guest{
 		{"internal/adapter/all", []string{"cmd/fettle"}, "only main knows which adapters there are; hand them down"},
 		{"runbooks/...", []string{"cmd/fettle"}, "only main knows which runbooks there are; hand them down"},
+		{"packaging", []string{"cmd/fettle"}, "only main knows which units there are; hand them down"},
 		{"internal/adapter/adaptertest/...", nil, "only tests run the suite"},
 		{"internal/adapter/*", []string{"internal/adapter/all"}, "adapters are reached through the list and the ports of internal/fettle"},
 		{"lab/...", nil, "only tests, measurements and its own command use the lab"},

@@ -30,14 +30,13 @@ type asked struct {
 	step   fettle.Step
 	now    time.Time // when it was decided
 	since  time.Time // what changed later, nobody need have known
-	frozen bool
 }
 
 // checkIntent holds a step that was just made durable against the truth: one
 // checker for each invariant.
-func (s *Sim) checkIntent(sp *serverProcess, t loop.Txn, in loop.Intent, frozen bool) {
+func (s *Sim) checkIntent(sp *serverProcess, t loop.Txn, in loop.Intent) {
 	// It was decided before it was durable: the disk may have been slow.
-	a := asked{s: s, sp: sp, in: in, step: in.Dispatch.Step, now: in.At.Add(-s.skews[sp.srv.name]), frozen: frozen}
+	a := asked{s: s, sp: sp, in: in, step: in.Dispatch.Step, now: in.At.Add(-s.skews[sp.srv.name])}
 	a.since = a.now.Add(-a.step.Fresh - slack)
 	for _, r := range t.Records {
 		if r.ID == in.Dispatch.Incident {
@@ -51,6 +50,7 @@ func (s *Sim) checkIntent(sp *serverProcess, t loop.Txn, in loop.Intent, frozen 
 	a.checkS1Facts()
 	a.checkS1Settled()
 	a.checkS2Votes()
+	a.checkS2OwnStore()
 	a.checkS2Identity()
 	a.checkS2Replicas()
 	a.checkS3Budget()
@@ -214,6 +214,17 @@ func (s *Sim) starts(st fettle.Step, undo bool) *unit {
 	return nil
 }
 
+// checkS2OwnStore: nothing is done to the group that holds the servers' own store.
+func (a asked) checkS2OwnStore() {
+	if !a.s.outside() {
+		return
+	}
+	u, k := a.s.w.unit(a.step.Target), a.step.Target.Kind()
+	if k == kindMember || k == kindCluster || u != nil && u.member != nil {
+		a.breaks("S2", "it holds the store of Fettle's own servers")
+	}
+}
+
 // checkS2Identity: who lost its log never votes under its old identity.
 func (a asked) checkS2Identity() {
 	u := a.s.starts(a.step, a.undo())
@@ -256,7 +267,7 @@ func (a asked) checkS3Budget() {
 	touched, keys := []time.Time{}, []string{}
 	for _, h := range a.s.w.hosts {
 		touched = append(touched, h.touched)
-		if h.subject() != a.step.Host && h.drained && a.sp.hears(h, a.since) {
+		if h.subject() != a.step.Host && h.drained {
 			away++
 		}
 	}
@@ -271,18 +282,6 @@ func (a asked) checkS3Budget() {
 	if away+flying+1 > 1 && quiet(a.since, touched...) {
 		a.breaks("S3", "%d of %d hosts are drained and %d are about to be %v; one may be", away, len(a.s.w.hosts), flying, keys)
 	}
-}
-
-// hears reports whether a host's agent has told this server everything since. Of a
-// host that it has not heard of a new leader does not know in which rack it stands:
-// see docs/design/0010-simulator.md.
-func (sp *serverProcess) hears(h *host, since time.Time) bool {
-	for _, c := range sp.sorted() {
-		if c.host == h.subject() {
-			return c.link != nil && !c.settledAt.IsZero() && c.settledAt.Before(since)
-		}
-	}
-	return false
 }
 
 // checkS7Leader: who knows that it does not lead begins nothing.
@@ -356,7 +355,7 @@ func (a asked) checkS7Generations() {
 	}
 }
 
-// checkS8Reach: nothing cuts a machine off, since there is no armed revert yet.
+// checkS8Reach: nothing cuts a machine off by an action that arms no revert.
 func (a asked) checkS8Reach() {
 	if a.step.Action == "careless.cut" {
 		a.breaks("S8", "it cuts the machine off, and no revert is armed")
@@ -394,14 +393,24 @@ func (a asked) checkS11Person() {
 	}
 }
 
-// checkS11Freeze: frozen, nothing begins, and nothing goes on behind a safe point.
+// checkS11Freeze: frozen, or where people work, nothing begins, and nothing goes on
+// behind a safe point. The depot's mu is held.
 func (a asked) checkS11Freeze() {
-	if !a.frozen || a.undo() {
+	why := ""
+	if a.s.depot.frozen {
+		why = "the fleet is frozen"
+	}
+	for _, w := range a.s.depot.windows {
+		if _, open := w.Open(a.in.At); open && (w.Covers(a.step.Host) || w.Covers(a.step.Target)) {
+			why = "people work there: " + w.Text()
+		}
+	}
+	if why == "" || a.undo() {
 		return
 	}
 	i := slices.IndexFunc(a.record.Plan.Steps, func(st fettle.Step) bool { return st.ID == a.step.ID })
 	if a.first() || i > 0 && a.record.Plan.Steps[i-1].SafePoint {
-		a.breaks("S11", "the fleet is frozen")
+		a.breaks("S11", "%s", why)
 	}
 }
 

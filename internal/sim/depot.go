@@ -11,6 +11,7 @@ import (
 	"fettle/internal/act/execute"
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/store"
+	"fettle/internal/judge/guard"
 	"fettle/internal/loop"
 )
 
@@ -35,6 +36,7 @@ type depot struct {
 	refuses bool
 	slow    time.Duration
 	frozen  bool                   // by what was committed
+	windows []guard.Window         // of maintenance, likewise
 	intents map[string]loop.Intent // every intent that was ever durable, in any branch
 	born    map[string]int         // of an intent: the branch that it was committed in
 	branch  int                    // how often a copy was put back
@@ -61,12 +63,15 @@ func (d *depot) open(sp *serverProcess) *share {
 	return &share{d: d, sp: sp, gone: make(chan struct{})}
 }
 
-// die is the end of the process: nothing more is kept.
-func (h *share) die() {
+// die is the end of the process: nothing more is kept. What it runs is ended by end,
+// before a commit that waits is told: one that heard of the store first would go on for
+// as long as it takes to be ended, and how long that is nobody could say.
+func (h *share) die(end func()) {
 	h.d.mu.Lock()
 	h.dead = true
-	close(h.gone)
 	h.d.mu.Unlock()
+	end()
+	close(h.gone)
 }
 
 // reaches reports whether the server reaches the store now. mu is held.
@@ -165,16 +170,24 @@ func (d *depot) note(h *share, t loop.Txn) {
 			}
 		}
 	}
-	if t.Freeze != nil { // what was decided with it in mind comes with it
-		d.frozen = true
-	} else if t.Thaw {
-		d.frozen = false
-	}
+	d.persons(t) // what was decided with it in mind comes with it
 	d.s.committed(t.Records)
 	d.s.landed(t.Settled)
 	for _, in := range t.Intents {
 		d.intents[in.Dispatch.Key], d.born[in.Dispatch.Key] = in, d.branch
-		d.s.checkIntent(h.sp, t, in, d.frozen)
+		d.s.checkIntent(h.sp, t, in)
+	}
+}
+
+// persons notes what people said. mu is held.
+func (d *depot) persons(t loop.Txn) {
+	if t.Freeze != nil {
+		d.frozen = true
+	} else if t.Thaw {
+		d.frozen = false
+	}
+	if t.Windows != nil {
+		d.windows = *t.Windows
 	}
 }
 
@@ -189,7 +202,7 @@ func (d *depot) restore(n int, epoch uint64) {
 	if err != nil {
 		panic(err) // memory alone
 	}
-	d.frozen = false
+	d.frozen, d.windows = false, nil
 	d.branch++
 	for _, data := range d.txns[:n] {
 		var t loop.Txn
@@ -202,11 +215,7 @@ func (d *depot) restore(n int, epoch uint64) {
 			d.s.e.breaks("S13", "a commit cannot be put back: %v", err)
 			return
 		}
-		if t.Freeze != nil {
-			d.frozen = true
-		} else if t.Thaw {
-			d.frozen = false
-		}
+		d.persons(t)
 	}
 	if head, _ := fresh.Head(ctx); n > 0 && head != d.heads[n-1] {
 		d.s.e.breaks("S13", "the copy of %d commits ends with another head: %v, was %v", n, head, d.heads[n-1])
@@ -243,6 +252,14 @@ func (h *share) tip() (execute.LogHead, bool) {
 		return execute.LogHead{}, false
 	}
 	return execute.LogHead{Epoch: h.token.Epoch, Entries: head.Entries, Hash: head.Hash}, true
+}
+
+// away reports whether this server cannot say where its log ends: one that cannot
+// begins no session.
+func (h *share) away() bool {
+	h.d.mu.Lock()
+	defer h.d.mu.Unlock()
+	return h.reaches() != nil || h.d.holder != h
 }
 
 func (h *share) hashAt(seq int64) string {

@@ -129,6 +129,7 @@ func kinds() []fault {
 			}
 		}},
 		{"fleet frozen", 4, func(s *Sim, _ *host) { s.freezeFleet() }},
+		{"host in maintenance", 6, func(s *Sim, h *host) { s.maintain(h) }},
 		{"host frozen", 4, func(s *Sim, h *host) { s.freezeHost(h) }},
 		{"service comes and goes", 3, func(s *Sim, h *host) { s.flap(h, 10) }},
 	}

@@ -18,6 +18,7 @@ const silence = 4 * time.Second
 type link struct {
 	s       *Sim
 	p       *process
+	host    fettle.Subject // of the agent, as it was when this began
 	sp      *serverProcess
 	up      bool
 	gone    chan struct{} // closed when the server knows that it has ended
@@ -25,11 +26,14 @@ type link struct {
 	toAgent []func()
 	cutAt   time.Time // since when nothing arrives; zero: it does
 	met     bool      // the welcome has come
+	held    []func()  // what the agent says once it has
+	since   time.Time // on the server's clock: when it welcomed the agent
+	timed   bool      // the server has heard of the agent since
 	missed  bool      // some message could not be delivered when it was due
 }
 
 func newLink(p *process, sp *serverProcess) {
-	l := &link{s: p.s, p: p, sp: sp, up: true, gone: make(chan struct{})}
+	l := &link{s: p.s, p: p, host: p.h.subject(), sp: sp, up: true, gone: make(chan struct{})}
 	p.link = l
 	head, keeps := p.ex.Head()
 	first, conds := p.everything()
@@ -125,7 +129,7 @@ func (l *link) watch() {
 				l.catchUp()
 			}
 			l.cutAt = time.Time{}
-			if tip, ok := l.sp.share.tip(); ok {
+			if tip, ok := l.sp.share.tip(); ok && l.met {
 				l.head(tip)
 			}
 		case l.cutAt.IsZero():
@@ -165,11 +169,19 @@ func (l *link) broken(silently bool) {
 
 // settle says that everything was told.
 func (l *link) settle() {
+	if !l.met {
+		l.held = append(l.held, l.settle)
+		return
+	}
 	l.send("settled", func() { l.sp.settled(l) })
 }
 
 // report tells what was seen and judged.
 func (l *link) report(list []fettle.Observation, conds []fettle.Condition) {
+	if !l.met {
+		l.held = append(l.held, func() { l.report(list, conds) })
+		return
+	}
 	theirs := l.p.clock.Now().UnixNano()
 	l.send("report", func() { l.sp.report(l, theirs, list, conds) })
 }
@@ -277,7 +289,11 @@ func (sp *serverProcess) attach(l *link, kept execute.LogHead, keeps bool) {
 	if sp.dead || !sp.leads {
 		return
 	}
-	c := sp.contact(l.p.h.subject())
+	if sp.share.away() {
+		l.broken(false)
+		return
+	}
+	c := sp.contact(l.host)
 	sp.mu.Lock()
 	c.link, c.incarnation, c.settledAt, c.began = l, l.p.name, time.Time{}, sp.s.e.now()
 	c.round++
@@ -288,8 +304,13 @@ func (sp *serverProcess) attach(l *link, kept execute.LogHead, keeps bool) {
 	if keeps && kept.Epoch == tip.Epoch {
 		there = sp.share.hashAt(kept.Entries)
 	}
+	l.since = sp.now()
 	l.tell("welcome", func() {
 		l.met = true
+		for _, say := range l.held {
+			say()
+		}
+		l.held = nil
 		if shows && !sp.s.o.Waive["agent-head"] {
 			_ = l.p.ex.Meet(&tip, there) // a fork is refused with each dispatch
 		}

@@ -30,6 +30,14 @@ func (h *host) sights(now time.Time) []fettle.Observation {
 	return out
 }
 
+// placeOf is where a host stands, as the server's topology file says.
+func (sp *serverProcess) placeOf(h *host) fettle.Observation {
+	return fettle.Observation{
+		Subject: h.subject(), Host: fettle.NewSubject("fettle-server", sp.srv.name), Probe: placeProbe, Asked: sp.now(), Facts: fettle.Facts{},
+		Edges: []fettle.Edge{{From: h.subject(), Rel: fettle.In, To: fettle.NewSubject(kindRack, h.rack)}},
+	}
+}
+
 func (u *unit) sights(now time.Time) []fettle.Observation {
 	sub, load, file := "dead", "loaded", "enabled"
 	switch {
@@ -186,7 +194,7 @@ func (m *member) seen(answers, speaks bool) fettle.Observation {
 // whole is the cluster as a host sees it.
 func (c *cluster) whole(h *host, answering []*member, own *member) fettle.Observation {
 	o := fettle.Observation{Subject: c.subject(), Probe: "etcd.cluster"}
-	g := &fettle.QuorumGroup{} // where nobody answers: those that were last listed
+	g := &fettle.QuorumGroup{ID: groupID} // where nobody answers: those that were last listed
 	leads := false
 	var newest int64
 	for _, m := range c.members {
@@ -222,7 +230,7 @@ func (c *cluster) whole(h *host, answering []*member, own *member) fettle.Observ
 		db = 100
 	}
 	o.Facts = fettle.Facts{
-		"has_leader": leads, "leader": name, "cluster_id": "f00d", "voters": int64(g.Voters()), "serving": int64(g.ServingVotes()),
+		"has_leader": leads, "leader": name, "cluster_id": groupID, "voters": int64(g.Voters()), "serving": int64(g.ServingVotes()),
 		"learners": int64(len(g.Members) - g.Voters()), "alarms": alarms, "nospace": c.nospace, "corrupt": false, "versions": []string{"3.7.3"},
 		"revision": newest, "db_bytes": db, "db_in_use_bytes": used, "quota_bytes": int64(100),
 	}

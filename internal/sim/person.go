@@ -46,9 +46,36 @@ func (s *Sim) freezeFleet() {
 	after(s, "ann thaws", spread{5 * time.Second, 40 * time.Second}, s.thawFleet)
 }
 
+// thawFleet ends it; where no server took it in, ann comes again.
 func (s *Sim) thawFleet() {
 	if sp := s.leader(); sp != nil {
 		sp.feed(incident.Input{Thaw: true, ThawBy: "ann"})
+	}
+	after(s, "ann looks whether it is thawed", spread{5 * time.Second, 10 * time.Second}, func() {
+		frozen := false
+		s.depot.set(func(d *depot) { frozen = d.frozen })
+		if frozen {
+			s.thawFleet()
+		}
+	})
+}
+
+// maintain says that people work on a host, for a while; some say when it is over
+// before it is.
+func (s *Sim) maintain(h *host) {
+	sp := s.leader()
+	if sp == nil {
+		return
+	}
+	w := guard.Window{ID: "m-" + h.name, By: "ann", Why: "sim", Hosts: []fettle.Subject{h.subject()}, From: sp.now()}
+	w.Until = w.From.Add(spread{5 * time.Second, 40 * time.Second}.draw(s.e.rng))
+	sp.feed(incident.Input{Window: &w})
+	if s.chance(400) {
+		after(s, "maintenance of "+h.name+" ends", spread{5 * time.Second, 30 * time.Second}, func() {
+			if sp := s.leader(); sp != nil {
+				sp.feed(incident.Input{EndWindow: w.ID, EndedBy: "ann"})
+			}
+		})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"fettle/internal/fettle"
+	fleetserver "fettle/internal/fleet/server"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/incident"
 	"fettle/internal/loop"
@@ -17,6 +18,7 @@ import (
 
 const (
 	agentProbe    = "fettle.agent"
+	placeProbe    = "fettle.place"
 	agentsEvery   = 5 * time.Second
 	lostAfter     = 10 * time.Second
 	answersWithin = 2500 * time.Millisecond // what comes later is not waited for
@@ -64,13 +66,6 @@ type contact struct {
 	flaps       map[fettle.ConditionKey]time.Time // since when each does that comes and goes
 }
 
-// told is an observation as a server was told it, and when it was made in truth.
-type told struct {
-	o     fettle.Observation
-	round int
-	made  time.Time
-}
-
 // lead begins the life of a server that was elected.
 func (s *Sim) lead(srv *server) {
 	s.lives++
@@ -88,6 +83,10 @@ func (s *Sim) lead(srv *server) {
 		err := sp.loop.Run(ctx)
 		s.e.post("end of "+sp.name, exactly(0), func() { s.ended(sp, err) })
 	}()
+	sp.feedStore()
+	for _, h := range s.w.hosts { // of the register; the topology says where they stand
+		sp.feed(incident.Input{Observations: []fettle.Observation{sp.placeOf(h), sp.agentSeen(sp.contact(h.subject()))}})
+	}
 	sp.tickAgents()
 }
 
@@ -103,8 +102,7 @@ func (s *Sim) killServer(sp *serverProcess) {
 		return
 	}
 	sp.dead, sp.leads = true, false
-	sp.share.die()
-	sp.cancel()
+	sp.share.die(sp.cancel)
 	for _, c := range sp.sorted() {
 		if c.link != nil {
 			c.link.broken(false)
@@ -157,6 +155,31 @@ func (sp *serverProcess) agentSeen(c *contact) fettle.Observation {
 	return fettle.Observation{Subject: c.host, Host: fettle.NewSubject("fettle-server", sp.srv.name), Probe: agentProbe, Asked: sp.now(), Facts: f}
 }
 
+// groupID is the name that the cluster gave itself.
+const groupID = "f00d"
+
+// outside reports whether the servers' store is in the cluster that they look after, as
+// it is in some of the runs.
+func (s *Sim) outside() bool { return s.o.Seed%outsideEvery == 0 }
+
+// outsideEvery is how many runs have one of that kind among them.
+const outsideEvery = 8
+
+// holds is what the server says of its store.
+func (sp *serverProcess) holds() []fettle.Observation {
+	if !sp.s.outside() {
+		return nil
+	}
+	self := fettle.NewSubject(fettle.KindServer, sp.srv.name)
+	return []fettle.Observation{{Subject: self, Host: self, Probe: fleetserver.StoreProbe, Asked: sp.now(), Facts: fettle.StoreGroup{Kind: kindCluster, ID: groupID}.Facts()}}
+}
+
+func (sp *serverProcess) feedStore() {
+	if list := sp.holds(); len(list) > 0 {
+		sp.feed(incident.Input{Observations: list})
+	}
+}
+
 // tickAgents says again which agents are there, and makes unknown what those had
 // judged that are lost.
 func (sp *serverProcess) tickAgents() {
@@ -164,6 +187,7 @@ func (sp *serverProcess) tickAgents() {
 		if sp.dead {
 			return
 		}
+		sp.feedStore()
 		for _, c := range sp.sorted() {
 			in := incident.Input{Observations: []fettle.Observation{sp.agentSeen(c)}}
 			if c.link == nil && !c.unsaid && !c.lost.IsZero() && sp.s.e.now().Sub(c.lost) >= lostAfter {
@@ -190,7 +214,7 @@ func (sp *serverProcess) unknown(c *contact) []fettle.Condition {
 }
 
 func (sp *serverProcess) detach(l *link) {
-	c := sp.contact(l.p.h.subject())
+	c := sp.contact(l.host)
 	if sp.dead || c.link != l {
 		return
 	}
@@ -201,41 +225,8 @@ func (sp *serverProcess) detach(l *link) {
 	sp.feed(incident.Input{Observations: []fettle.Observation{sp.agentSeen(c)}})
 }
 
-// place puts what an agent saw onto the server's clock and keeps it.
-func (sp *serverProcess) place(l *link, theirs int64, list []fettle.Observation) []fettle.Observation {
-	c := sp.contact(l.p.h.subject())
-	if sp.dead || c.link != l {
-		return nil
-	}
-	now := sp.now()
-	c.clocks.Heard(now, theirs)
-	sp.mu.Lock()
-	defer sp.mu.Unlock()
-	out := make([]fettle.Observation, 0, len(list))
-	for _, o := range list {
-		key := sight{o.Subject, o.Probe}
-		age := time.Duration(theirs - o.Asked.UnixNano())
-		made := sp.s.e.now().Add(-age)
-		if asked := c.clocks.Ours(o.Asked.UnixNano()); asked.After(now) {
-			o.Asked = now
-		} else {
-			o.Asked = asked
-		}
-		if before, ok := c.seen[key]; ok && o.Asked.Before(before.o.Asked) {
-			o.Asked = before.o.Asked
-		}
-		if o.Gone {
-			delete(c.seen, key)
-		} else {
-			c.seen[key] = told{o: o, round: c.round, made: made}
-		}
-		out = append(out, o)
-	}
-	return out
-}
-
 func (sp *serverProcess) report(l *link, theirs int64, list []fettle.Observation, conds []fettle.Condition) {
-	c := sp.contact(l.p.h.subject())
+	c := sp.contact(l.host)
 	if sp.dead || c.link != l {
 		return
 	}
@@ -262,7 +253,7 @@ func (sp *serverProcess) report(l *link, theirs int64, list []fettle.Observation
 
 // settled forgets what this session did not tell.
 func (sp *serverProcess) settled(l *link) {
-	c := sp.contact(l.p.h.subject())
+	c := sp.contact(l.host)
 	if sp.dead || c.link != l {
 		return
 	}

@@ -45,6 +45,8 @@ type etcdOptions struct {
 	files   map[string]map[string]string // adapters' configurations by host; what is not there is discovered
 	prepare func(l *lab.Lab)             // called before etcd is started
 	servers int                          // of Fettle's; 0: `fettle up`
+	split   bool                         // Fettle runs under its units, and asks as it does out of the box
+	binary  string                       // "": the one that is shipped
 }
 
 // etcdCluster is Debian's etcd on three hosts, which Fettle found by itself, with
@@ -65,7 +67,11 @@ func startEtcd(t *testing.T, o etcdOptions) *etcdCluster {
 		o.data = etcdData
 	}
 	c := &etcdCluster{t: t, data: o.data, name: strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestLab"), "/", "-"))}
-	c.Fleet = start(t, 3, spine.Options{Policy: etcdPolicy, Servers: o.servers, Adapters: o.files, Prepare: func(l *lab.Lab) {
+	policy := etcdPolicy
+	if o.split {
+		_, policy, _ = strings.Cut(etcdPolicy, "level: automatic}\n")
+	}
+	c.Fleet = start(t, 3, spine.Options{Binary: o.binary, Policy: policy, Servers: o.servers, Split: o.split, Adapters: o.files, Prepare: func(l *lab.Lab) {
 		c.Fleet = &spine.Fleet{Lab: l}
 		if o.prepare != nil {
 			o.prepare(l)
@@ -156,6 +162,18 @@ func ask[T any](c *etcdCluster, h *lab.Host, do func(context.Context, *clientv3.
 	return do(ctx, cl)
 }
 
+// answer asks a member until it answers: one that is whole may be slow for a moment.
+func answer[T any](c *etcdCluster, h *lab.Host, what string, do func(context.Context, *clientv3.Client) (T, error)) T {
+	c.t.Helper()
+	var got T
+	spine.Until(c.t, h.Name()+"'s member to answer "+what, func() bool {
+		v, err := ask(c, h, do)
+		got = v
+		return err == nil
+	})
+	return got
+}
+
 func (c *etcdCluster) status(h *lab.Host) (*clientv3.StatusResponse, error) {
 	return ask(c, h, func(ctx context.Context, cl *clientv3.Client) (*clientv3.StatusResponse, error) {
 		return cl.Status(ctx, clientURL(h))
@@ -212,12 +230,9 @@ func (c *etcdCluster) waitHealthy() {
 // identities are the ids that the cluster lists, by name.
 func (c *etcdCluster) identities() map[string]uint64 {
 	c.t.Helper()
-	r, err := ask(c, c.leader(), func(ctx context.Context, cl *clientv3.Client) (*clientv3.MemberListResponse, error) {
+	r := answer(c, c.leader(), "who the members are", func(ctx context.Context, cl *clientv3.Client) (*clientv3.MemberListResponse, error) {
 		return cl.MemberList(ctx)
 	})
-	if err != nil {
-		c.t.Fatalf("list the members: %v", err)
-	}
 	out := map[string]uint64{}
 	for _, m := range r.Members {
 		if m.IsLearner {
@@ -261,10 +276,7 @@ func (c *etcdCluster) checkWhole() {
 			lead, err2 := c.status(c.leader())
 			return err == nil && err2 == nil && mine.RaftAppliedIndex >= lead.RaftIndex
 		})
-		have, err := c.everything(h)
-		if err != nil {
-			c.t.Fatalf("%s: read everything: %v", h.Name(), err)
-		}
+		have := c.everything(h)
 		lost := 0
 		for _, k := range slices.Sorted(maps.Keys(acked)) {
 			if have[k] != acked[k] {
@@ -282,27 +294,25 @@ func (c *etcdCluster) checkWhole() {
 }
 
 // everything reads what the load wrote from one member alone.
-func (c *etcdCluster) everything(h *lab.Host) (map[string]string, error) {
-	r, err := ask(c, h, func(ctx context.Context, cl *clientv3.Client) (*clientv3.GetResponse, error) {
+func (c *etcdCluster) everything(h *lab.Host) map[string]string {
+	c.t.Helper()
+	r := answer(c, h, "what it holds", func(ctx context.Context, cl *clientv3.Client) (*clientv3.GetResponse, error) {
 		return cl.Get(ctx, loadPrefix, clientv3.WithPrefix(), clientv3.WithSerializable())
 	})
-	if err != nil {
-		return nil, err
-	}
 	out := map[string]string{}
 	for _, kv := range r.Kvs {
 		out[string(kv.Key)] = string(kv.Value)
 	}
-	return out, nil
+	return out
 }
 
 // checkHashes fails the test unless all members have one hash at one revision.
 func (c *etcdCluster) checkHashes() {
 	c.t.Helper()
-	s, err := c.status(c.leader())
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	lead := c.leader()
+	s := answer(c, lead, "its status", func(ctx context.Context, cl *clientv3.Client) (*clientv3.StatusResponse, error) {
+		return cl.Status(ctx, clientURL(lead))
+	})
 	hashes := map[string]string{}
 	spine.Until(c.t, "all members to answer their hash", func() bool {
 		for _, h := range c.Hosts() {

@@ -121,7 +121,7 @@ func (c *etcdCluster) killAtMoments(h *lab.Host, who string) map[string]time.Tim
 			killed[step] = time.Now()
 			c.restart(c.Host(1), spine.UpUnit)
 		case "leader":
-			killed[step] = c.killLeader(step)
+			killed[step] = c.killLeader(step, h)
 		default:
 			killed[step] = time.Now()
 		}

@@ -17,11 +17,12 @@ import (
 
 // Where things are in a host.
 const (
-	Program    = "/usr/local/bin/fettle"
-	StateDir   = "/var/lib/fettle"
-	policyFile = "/etc/fettle/policy.yaml"
-	configDir  = "/etc/fettle/adapters"
-	port       = "7401"
+	Program     = "/usr/local/bin/fettle"
+	StateDir    = "/var/lib/fettle"
+	policyFile  = "/etc/fettle/policy.yaml"
+	actionsFile = "/etc/fettle/actions.yaml"
+	configDir   = "/etc/fettle/adapters"
+	port        = "7401"
 )
 
 // The units that run Fettle in the hosts: server and agent in one on h1 and the
@@ -32,15 +33,24 @@ const (
 	UpUnit     = "fettle-up.service"
 	ServerUnit = "fettle-server.service"
 	AgentUnit  = "fettle-agent.service"
+	// ExecutorUnit is root's part of an agent, of a fleet that is split.
+	ExecutorUnit = "fettle-executor.service"
 )
 
 // joinFile holds the token with which a further server joins, at its first start.
 const joinFile = "/run/fettle-join"
 
+// storeFile sets what Options.Store names, where that differs from test to test.
+const storeFile = "/etc/fettle/store/env"
+
 // Options is how a fleet is started.
 type Options struct {
 	Binary   string                       // made by Build
+	Others   string                       // binary of another version, for all hosts but h1; "": Binary
 	Servers  int                          // that `fettle server` runs on; 0: none, `fettle up` runs on h1
+	Store    string                       // arguments of every server that name an existing etcd as the store; "": one of their own
+	Split    bool                         // server and agents run under the packaged units: no root but the executor's; Servers is 1
+	Actions  string                       // YAML of /etc/fettle/actions.yaml; empty: everything where there is a policy and no Split, else none
 	Policy   string                       // YAML of /etc/fettle/policy.yaml; empty: none, what is shipped holds
 	Adapters map[string]map[string]string // host ("h1") to file name ("systemd.yaml") to its content
 	Prepare  func(*lab.Lab)               // called when the hosts run, before Fettle does
@@ -52,6 +62,8 @@ type Fleet struct {
 	*lab.Lab
 	t       testing.TB
 	servers int
+	store   string
+	split   bool
 	asked   int               // which of the servers' hosts answered last
 	ids     map[string]string // host name to the identity that it was given
 }
@@ -61,7 +73,7 @@ type Fleet struct {
 // what Fettle logged and the incidents' stories go into the test's log.
 func Start(t testing.TB, hosts int, o Options) *Fleet {
 	t.Helper()
-	f := &Fleet{Lab: labtest.Start(t, lab.Config{Hosts: hosts}), t: t, servers: o.Servers, ids: map[string]string{}}
+	f := &Fleet{Lab: labtest.Start(t, lab.Config{Hosts: hosts}), t: t, servers: o.Servers, store: o.Store, split: o.Split, ids: map[string]string{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			f.show()
@@ -69,6 +81,9 @@ func Start(t testing.TB, hosts int, o Options) *Fleet {
 	})
 	if o.Prepare != nil {
 		o.Prepare(f.Lab)
+	}
+	if o.Split && o.Servers != 1 {
+		t.Fatal("a fleet that is split has one server here")
 	}
 	f.each(func(h *lab.Host) error { return f.install(h, o) })
 	f.must(f.Host(1), "systemctl", "start", f.serverUnit())
@@ -115,7 +130,7 @@ func (f *Fleet) joinServer(h *lab.Host) {
 // AddServer makes one more host a server of the fleet.
 func (f *Fleet) AddServer(h *lab.Host) {
 	f.t.Helper()
-	if err := f.unit(h, ServerUnit, serverCommand(h)); err != nil {
+	if err := f.unit(h, ServerUnit, f.serverCommand(h)); err != nil {
 		f.t.Fatal(err)
 	}
 	f.must(h, "systemctl", "daemon-reload")
@@ -199,15 +214,23 @@ func (f *Fleet) each(do func(*lab.Host) error) {
 }
 
 func (f *Fleet) install(h *lab.Host, o Options) error {
-	if err := h.CopyIn(o.Binary, Program); err != nil {
+	binary := o.Binary
+	if o.Others != "" && h != f.Host(1) {
+		binary = o.Others
+	}
+	if err := h.CopyIn(binary, Program); err != nil {
 		return err
 	}
 	run := map[string]string{}
 	switch i := slices.Index(f.Hosts(), h); {
+	case f.split:
+		if err := f.packaged(h, i == 0); err != nil {
+			return err
+		}
 	case f.servers == 0 && i == 0:
 		run[UpUnit] = fmt.Sprintf("up -v --listen %s:%s", h.Addr(), port)
 	case i < f.servers:
-		run[ServerUnit] = serverCommand(h)
+		run[ServerUnit] = f.serverCommand(h)
 		fallthrough
 	default:
 		run[AgentUnit] = "agent -v"
@@ -220,6 +243,12 @@ func (f *Fleet) install(h *lab.Host, o Options) error {
 	files := map[string]string{}
 	if o.Policy != "" {
 		files[policyFile] = o.Policy
+		if !o.Split && o.Actions == "" {
+			o.Actions = "allow: [\"*\"]\n" // what the policy makes automatic is meant
+		}
+	}
+	if o.Actions != "" {
+		files[actionsFile] = o.Actions
 	}
 	for name, text := range o.Adapters[h.Name()] {
 		files[path.Join(configDir, name)] = text
@@ -233,9 +262,30 @@ func (f *Fleet) install(h *lab.Host, o Options) error {
 	return err
 }
 
+// packaged installs the units that are shipped, as a person would.
+func (f *Fleet) packaged(h *lab.Host, server bool) error {
+	parts := []string{"agent"}
+	if server {
+		parts = append(parts, "server")
+		if err := h.WriteFile("/etc/default/fettle-server", fmt.Appendf(nil, "ARGS=-v --listen %s:%s\n", h.Addr(), port), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"agent", "executor"} {
+		if err := h.WriteFile("/etc/default/fettle-"+name, []byte("ARGS=-v\n"), 0o644); err != nil {
+			return err
+		}
+	}
+	if _, err := h.Output(f.t.Context(), append([]string{Program, "install"}, parts...)...); err != nil {
+		return err
+	}
+	_, err := h.Output(f.t.Context(), "systemd-sysusers")
+	return err
+}
+
 // serverCommand is how a host runs one of several servers.
-func serverCommand(h *lab.Host) string {
-	return fmt.Sprintf("server -v --listen %s:%s $JOIN\nEnvironmentFile=-%s", h.Addr(), port, joinFile)
+func (f *Fleet) serverCommand(h *lab.Host) string {
+	return fmt.Sprintf("server -v --listen %s:%s %s $JOIN\nEnvironmentFile=-%s\nEnvironmentFile=-%s", h.Addr(), port, f.store, joinFile, storeFile)
 }
 
 // unit writes the unit file of a part of Fettle.
@@ -251,10 +301,14 @@ func (f *Fleet) join(h *lab.Host) error {
 	if err != nil {
 		return err
 	}
-	if _, err := h.Output(ctx, Program, "join", token); err != nil {
+	join := []string{Program, "join", token}
+	if f.split {
+		join = append(join, "--user", "fettle")
+	}
+	if _, err := h.Output(ctx, join...); err != nil {
 		return err
 	}
-	_, err = h.Output(ctx, "systemctl", "start", AgentUnit)
+	_, err = h.Output(ctx, "systemctl", "start", AgentUnit) // the executor's unit with it, if there is one
 	return err
 }
 
@@ -366,7 +420,7 @@ func (f *Fleet) show() {
 		if h.Power() != lab.On {
 			continue
 		}
-		out, err := h.Output(ctx, "journalctl", "-b", "-o", "short-precise", "--no-pager", "-n", "400", "-u", UpUnit, "-u", ServerUnit, "-u", AgentUnit)
+		out, err := h.Output(ctx, "journalctl", "-b", "-o", "short-precise", "--no-pager", "-n", "400", "-u", UpUnit, "-u", ServerUnit, "-u", AgentUnit, "-u", ExecutorUnit)
 		f.t.Logf("%s: what Fettle logged (%v):\n%s", h.Name(), err, out)
 	}
 	script := `for i in $(` + Program + ` incidents --all -o json | jq -r '.[].id'); do ` + Program + ` incident explain $i; done`

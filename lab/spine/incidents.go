@@ -1,6 +1,7 @@
 package spine
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,20 @@ func (f *Fleet) Incidents() []fettle.Incident {
 	var list []fettle.Incident
 	f.read(&list, "incidents", "--all")
 	return list
+}
+
+// TryIncidents is Incidents where it may be that no server leads at present: then false.
+func (f *Fleet) TryIncidents() ([]fettle.Incident, bool) {
+	f.t.Helper()
+	r := f.command("incidents", "--all", "-o", "json")
+	if r.Code == noContact {
+		return nil, false
+	}
+	var list []fettle.Incident
+	if err := json.Unmarshal([]byte(r.Stdout), &list); err != nil {
+		f.t.Fatalf("fettle incidents: exit status %d, %v: %s%s", r.Code, err, r.Stdout, r.Stderr)
+	}
+	return list, true
 }
 
 // Incident is one incident as it is now.
@@ -86,9 +101,18 @@ func (f *Fleet) CheckMended(in fettle.Incident, rung string, steps ...string) {
 	f.CheckStory(in, Story{Rung: rung, Begun: steps, Done: steps})
 }
 
+// asksAgain says whether a step was refused for the moment alone: an agent that has just
+// connected, also to a server that has just begun to lead, had not told all that it sees,
+// or what it told had grown old. On a busy machine a fault may be heard of before, and a
+// look may take longer than it is good for; it is looked at again.
+func asksAgain(e fettle.Event) bool {
+	refused := slices.DeleteFunc(slices.Clone(e.Verdicts), func(v fettle.Verdict) bool { return v.Allow })
+	return len(refused) > 0 && !slices.ContainsFunc(refused, func(v fettle.Verdict) bool { return v.Guard != "settled" && v.Guard != "freshness" })
+}
+
 // CheckStory fails the test unless the incident is resolved and its story is as
 // wanted: every step begun under a key of its own, every step that was done also
-// verified; nothing refused, taken back or handed to a person.
+// verified; nothing refused for more than a moment, taken back or handed to a person.
 func (f *Fleet) CheckStory(in fettle.Incident, want Story) {
 	f.t.Helper()
 	if in.State != fettle.Resolved {
@@ -117,7 +141,9 @@ func (f *Fleet) CheckStory(in fettle.Incident, want Story) {
 	}
 	for _, kind := range []fettle.EventKind{fettle.EvRefused, fettle.EvUndone, fettle.EvEscalated, fettle.EvHeld} {
 		for _, e := range s[kind] {
-			f.t.Errorf("incident %s: %s: %s", in.ID, kind, e.Text)
+			if kind != fettle.EvRefused || !asksAgain(e) {
+				f.t.Errorf("incident %s: %s: %s", in.ID, kind, e.Text)
+			}
 		}
 	}
 }

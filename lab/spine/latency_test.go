@@ -48,8 +48,17 @@ var issuedAt = regexp.MustCompile(`^start job issued at (\d\d:\d\d:\d\d\.\d{6}),
 // to the start job, server and agent on one host. It prints, and asserts only that
 // every service was started, once.
 func TestLabLatency(t *testing.T) {
-	f := start(t, 2, spine.Options{Policy: "rate: {per_subject: 1000, per_fleet: 10000, window: 1h}\n"})
+	f := start(t, 2, spine.Options{Policy: manyPlans})
 	idle(t, f)
+	latency(t, f)
+}
+
+// manyPlans lets one service after the other be mended.
+const manyPlans = "rate: {per_subject: 1000, per_fleet: 10000, window: 1h}\n"
+
+// latency kills services of the first host, and prints how long each part took.
+func latency(t *testing.T, f *spine.Fleet) {
+	t.Helper()
 	h := f.Host(1)
 	f.UnitFile(h, "web@.service", "[Service]\nExecStart=/bin/sh -c 'echo web@%i.service >/run/started; exec sleep infinity'\n")
 	f.Write(h, "/run/kill.py", string(killScript))

@@ -3,6 +3,7 @@
 package spine_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,32 +34,40 @@ func TestLabServersLeaderKilled(t *testing.T) {
 	for _, h := range c.Hosts() { // each once was the leader, or never
 		spine.Until(t, h.Name()+"'s server to run", func() bool { return c.Property(h, spine.ServerUnit, "ActiveState") == "active" })
 	}
+	// What was seen besides (the member is down, its host hung while its agent is held) is
+	// over by itself, or once the repair is, and nothing was done about it.
+	spine.Until(t, "nothing to be left to do", func() bool {
+		return !slices.ContainsFunc(c.Incidents(), func(in fettle.Incident) bool { return !in.State.Ended() })
+	})
 	for _, in := range c.Incidents() {
-		if in.State != fettle.Closed && in.Cause != key(dataLost, c.member(h)) && in.Cause.Code != failed {
-			t.Errorf("an incident of %s on %s", in.Cause.Code, in.Cause.Subject)
+		if in.Cause != key(dataLost, c.member(h)) && in.Cause.Code != failed {
+			c.CheckUntouched(in)
 		}
 	}
 	c.checkWhole()
 }
 
-// killLeader kills the server that leads, and returns when it did, once another one
-// leads. The killed one is started by the new leader, as any service that failed,
-// where its host's agent is not held.
-func (c *etcdCluster) killLeader(step string) time.Time {
+// killLeader kills the server that leads while a host's agent is held, and returns when
+// it did, once another one leads and the killed one runs again: with two of three dead
+// none would. The new leader starts it, as any service that failed; where it is on the
+// host whose agent is held, the test does.
+func (c *etcdCluster) killLeader(step string, held *lab.Host) time.Time {
 	c.t.Helper()
 	var was *lab.Host
 	spine.Until(c.t, "a server to lead", func() bool { was = c.Leader(); return was != nil })
-	c.Shell(was, "echo 1 > /sys/fs/cgroup/system.slice/"+spine.ServerUnit+"/cgroup.kill")
+	ran := c.Property(was, spine.ServerUnit, "InvocationID")
 	at := time.Now()
-	var now *lab.Host
-	spine.Until(c.t, "another server to lead", func() bool { now = c.Leader(); return now != nil && now != was })
-	c.t.Logf("%s: %s was killed, and %s leads after %v", step, was.Name(), now.Name(), time.Since(at).Round(10*time.Millisecond))
+	killService(c.Fleet, was, spine.ServerUnit)
+	now, took := awaitLeader(c.t, c.Fleet, was, at)
+	c.t.Logf("%s: %s was killed, and %s leads after %v", step, was.Name(), now.Name(), took.Round(time.Millisecond))
+	awaitBack(c.t, c.Fleet, was, ran, at.Add(took), was == held)
 	return at
 }
 
 // The network is cut between the server that leads and all others. It can decide
 // nothing any more, and another one leads; what fails on the larger side is mended, what fails on the
-// smaller one is left alone, since nobody who may decide hears of it. When the network
+// smaller one is left alone, since nobody who may decide hears of it (and it has not
+// been cut off for as long as a standing permit wants). When the network
 // is back there is one leader and one log, and that is mended too.
 func TestLabServersLeaderCutOff(t *testing.T) {
 	f := start(t, 3, spine.Options{Servers: 3})

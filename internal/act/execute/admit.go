@@ -55,6 +55,16 @@ func (e *Executor) lead(t fettle.Token) *refusal {
 	return nil
 }
 
+// leads checks the leader's token, where a dispatch is not admitted by a standing
+// permit instead: that is checked for new keys only, since to say what became of a key
+// touches nothing. mu is held.
+func (e *Executor) leads(d fettle.Dispatch) *refusal {
+	if d.Permit != "" {
+		return nil
+	}
+	return e.lead(d.Token)
+}
+
 // permitted checks what does not depend on the key's past. mu is held.
 func (e *Executor) permitted(d fettle.Dispatch) *refusal {
 	if r := e.possible(d.Step); r != nil {
@@ -66,6 +76,11 @@ func (e *Executor) permitted(d fettle.Dispatch) *refusal {
 		return refuse("undo it by hand, or let the next rung of the ladder follow", "it is forward-only: %s", spec.NoUndo)
 	case !e.o.Allow(d.Step.Action):
 		return refuse("add it to this host's list of allowed actions if that is wanted", "this host does not allow the action")
+	}
+	step := stepOf(d)
+	past := Past{Plan: e.begun[d.Plan], Step: e.begun[step], Done: e.done[step]}
+	if err := e.o.Approved(d, spec, past); err != nil {
+		return refuse("`fettle incident approve` signs it", "%s", err)
 	}
 	return e.timely(d)
 }
@@ -83,6 +98,9 @@ func (e *Executor) timely(d fettle.Dispatch) *refusal {
 		return refuse("this is a defect of the server", "it has no deadline")
 	case now.After(d.Deadline):
 		return refuse("plan again on fresh facts", "its deadline passed %s ago", now.Sub(d.Deadline))
+	}
+	if d.Permit != "" {
+		return e.standing(d)
 	}
 	return nil
 }

@@ -12,8 +12,7 @@ import (
 // ends or ctx does; then it answers Running and the step goes on.
 //
 // Checks, each a refusal that touches nothing: schema; the server's log (Meet);
-// fleet and token;
-// incarnation; host; then, of a key that was begun here before, its content, and
+// fleet and token, or the standing permit that stands for both; incarnation; host; then, of a key that was begun here before, its content, and
 // the answer comes from the journal (Replay), from the step that is running, or
 // from Recover, never from a second Apply; of a new key: action, version,
 // parameters, allow-list; freeze; deadline; fence; a target on which another step
@@ -28,10 +27,10 @@ func (e *Executor) Do(ctx context.Context, d fettle.Dispatch) fettle.Outcome {
 		return e.refused(d, fettle.UnknownFate, refuse("this is a defect of the server", "%s", err))
 	}
 	e.mu.Lock()
-	if e.doubt != nil { // before its token is taken for that of a leader
+	if d.Permit == "" && e.doubt != nil { // before its token is taken for that of a leader
 		return e.unlockRefused(d, e.keyOf(d.Key), e.doubt)
 	}
-	if r := e.lead(d.Token); r != nil {
+	if r := e.leads(d); r != nil {
 		e.mu.Unlock()
 		return e.refused(d, fettle.UnknownFate, r)
 	}
@@ -64,6 +63,9 @@ func (e *Executor) Do(ctx context.Context, d fettle.Dispatch) fettle.Outcome {
 	}
 	if busy := e.targets[d.Step.Target]; r == nil && busy != "" {
 		r = refuse("wait for its end, then plan again", "step %s works on the same target", busy)
+	}
+	if r == nil && d.Permit != "" {
+		r = e.spent(d)
 	}
 	if r != nil {
 		return e.unlockRefused(d, k, r)
@@ -140,7 +142,8 @@ func (e *Executor) begin(ctx context.Context, d fettle.Dispatch, k *key, sum str
 	overdue, release := context.WithTimeout(base, timeout+grace)
 	act, cancel := context.WithTimeout(base, timeout)
 	r.overdue, r.cancel = overdue.Done(), cancel
-	k.run, k.digest = r, sum
+	k.run, k.digest, k.alone = r, sum, d.Permit != ""
+	e.begins(e.o.Clock.Now(), d)
 	e.targets[d.Step.Target] = d.Key
 	e.running.Go(func() {
 		defer release()
@@ -159,7 +162,11 @@ func (e *Executor) begin(ctx context.Context, d fettle.Dispatch, k *key, sum str
 // carryOut makes the intent durable, acts, and makes the outcome durable.
 func (e *Executor) carryOut(ctx context.Context, d fettle.Dispatch, k *key, sum string) fettle.Outcome {
 	started := e.o.Clock.Now()
-	seq, err := e.write(journal.Entry{Kind: KindIntent, Schema: Schema, Value: intentRecord{d, sum}})
+	intent := intentRecord{Dispatch: kept(d), Digest: sum}
+	if d.Permit != "" {
+		intent.Wall = e.o.Clock.Wall()
+	}
+	seq, err := e.write(journal.Entry{Kind: KindIntent, Schema: Schema, Value: intent})
 	e.mu.Lock()
 	if err != nil {
 		k.refused = true
@@ -167,6 +174,10 @@ func (e *Executor) carryOut(ctx context.Context, d fettle.Dispatch, k *key, sum 
 		return e.refused(d, fettle.NeverWillBe, refuse("mend the disk under the agent's journal first", "the intent could not be made durable: %s", err))
 	}
 	k.begun, k.intent, k.incarnation = true, seq, d.Incarnation
+	if d.Permit != "" {
+		e.lastAlone, e.lastPermit = intent.Wall, d.Permit
+	}
+	e.noteBegun(k, d)
 	r := e.timely(d) // the disk may have been slow
 	if k.fenced || k.refused {
 		r = refuse("plan again under a new key", "the key was fenced meanwhile")
@@ -181,7 +192,11 @@ func (e *Executor) carryOut(ctx context.Context, d fettle.Dispatch, k *key, sum 
 		o = e.refused(d, fettle.NeverWillBe, r)
 	} else {
 		e.point("before act")
-		o = e.act(ctx, d)
+		if cutsOff(e.specs[d.Step.Action], d.Step) {
+			o = e.actArmed(ctx, d)
+		} else {
+			o = e.act(ctx, d)
+		}
 		e.point("after act")
 	}
 	o.Started, o.Took = started, e.o.Clock.Now().Sub(started)
@@ -207,9 +222,11 @@ func (e *Executor) finish(k *key, o *fettle.Outcome, recovered bool) {
 		if final(*o) && !k.ended {
 			kept := *o
 			k.ended, k.unwritten = true, &kept
+			e.noteDone(k, *o)
 		}
 	case final(*o) && !k.ended:
 		k.ended, k.outcome = true, seq
+		e.noteDone(k, *o)
 	case !final(*o):
 		k.answered = o.Fate
 	}

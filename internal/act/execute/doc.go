@@ -15,6 +15,11 @@
 //     highest seen is durable before a step under it begins. A new epoch needs an
 //     administrator's signature (Options.NewEpoch); without that port it is
 //     refused.
+//   - S12: a dispatch that names a standing permit instead of a leader's token is done
+//     only as that permit, which this executor judges itself, lets it: its fleet, host,
+//     time by a clock that is not in doubt, grant, rate over all of the journal; and
+//     whatever it grants, only what gives, on this host, reversibly. The log of a server
+//     that is not obeyed says nothing about it.
 //   - S13: the last head of the server's log that was shown is durable with each
 //     intent. A server whose log does not go on from it is not obeyed: neither is
 //     anything done, nor a key fenced, nor its token taken for the highest.
@@ -22,6 +27,8 @@
 //     can promise it: the dispatch was for this incarnation, was never begun, and
 //     its key will be refused for as long as this incarnation lives. All others
 //     say UnknownFate, and Recover tells.
+//   - S8: what can cut this machine off is done only behind a revert that was armed
+//     and seen to be (Arms), an undo too.
 //   - Freeze starts nothing; an Undo is exempt, since it gives back (S11).
 //   - One step at a time on one target.
 //   - A caller that goes away does not stop a step: it runs to its own timeout,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"fettle/internal/act/journal"
+	"fettle/internal/act/moment"
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
 )
@@ -27,8 +28,8 @@ const grace = 2 * time.Second
 
 // Options are what an Executor works with. Journal, Clock, Host and Fleet must
 // be set. Ports that are nil refuse: no action is allowed, no new epoch taken.
-// Frozen, Allow and NewEpoch are asked under a lock: they answer from memory and
-// do not call the Executor.
+// Frozen, Allow, NewEpoch, Permit and Paused are asked under a lock: they answer from
+// memory and do not call the Executor.
 type Options struct {
 	Journal    *journal.Journal
 	Actions    map[string]fettle.Action // by ActionSpec.Name
@@ -45,9 +46,29 @@ type Options struct {
 	Frozen func() bool
 	// Allow is the host's own allow-list of actions, by name. nil allows none.
 	Allow func(action string) bool
+	// Arms arms a revert before what can cut this machine off. nil: that is refused.
+	Arms Arms
 	// NewEpoch is asked whether an administrator has signed the change from the
 	// epoch of the highest token seen to that of a new one. nil: nobody has.
 	NewEpoch func(highest, offered fettle.Token) error
+	// Permit returns the standing permit that this host keeps; its signature has been
+	// verified, and nothing else of it. nil: there is none.
+	Permit func() (Kept, error)
+	// Paused says why nothing may be done under a permit at present: the fleet was
+	// frozen when it was last heard of. "": nothing is known to stand against it. nil:
+	// that is not known, so nothing is done.
+	Paused func() string
+	// Approved is asked whether a person's approval stands behind a step that is new
+	// here, where it needs one: an error says why not, with a hint behind the last
+	// colon. nil: none needs one. It may take as long as verifying a signature.
+	Approved func(d fettle.Dispatch, spec fettle.ActionSpec, past Past) error
+}
+
+// Past is what was begun here of the plan of a dispatch, ever.
+type Past struct {
+	Plan bool // some step of it
+	Step bool // this very step, with these parameters
+	Done bool // and it was done, and not taken back since
 }
 
 // Executor does dispatches. All methods may be called concurrently.
@@ -59,6 +80,8 @@ type Executor struct {
 	mu           sync.Mutex
 	keys         map[string]*key
 	targets      map[fettle.Subject]string // the key that works on each target
+	begun        map[string]bool           // plans, and steps of plans, that were begun here
+	done         map[string]bool           // steps of plans that were done, and not taken back
 	highest      fettle.Token
 	durable      fettle.Token // the highest that the journal holds
 	head         LogHead      // the last that was taken; zero: none
@@ -66,6 +89,9 @@ type Executor struct {
 	headAt       time.Time    // when it was last made durable, or this executor began
 	doubt        *refusal     // why no dispatch of the server that was met is done
 	incarnations map[string]bool
+	acts         []act     // that were begun, in order, as far as the rate of a permit may count them
+	lastAlone    time.Time // wall clock at the last that was begun under a permit,
+	lastPermit   string    // and that permit's serial
 	closed       bool
 	running      sync.WaitGroup
 }
@@ -76,11 +102,14 @@ type key struct {
 	intent      journal.Seq
 	incarnation string
 	digest      string
+	step        string // stepOf what it is for
+	undo        bool
 	ended       bool // a final outcome is known
 	outcome     journal.Seq
 	unwritten   *fettle.Outcome // a final outcome that the journal could not take
 	answered    fettle.Fate     // last recorded answer that was not final
 	fenced      bool            // durably
+	alone       bool            // it was begun under a standing permit
 	refused     bool            // by this incarnation: as good as fenced while it lives
 	run         *run            // while Apply or Undo is under way here
 }
@@ -119,14 +148,20 @@ func New(o Options) (*Executor, error) {
 			return fmt.Errorf("epoch %d is new, and no administrator has signed the change from epoch %d", offered.Epoch, highest.Epoch)
 		}
 	}
+	o.permitPorts()
 	e := &Executor{
 		o:            o,
 		specs:        map[string]fettle.ActionSpec{},
-		point:        func(string) {},
+		point:        func(p string) { moment.Reached("agent", func() string { return strings.ReplaceAll(p, " ", "-") }) },
 		keys:         map[string]*key{},
 		targets:      map[fettle.Subject]string{},
+		begun:        map[string]bool{},
+		done:         map[string]bool{},
 		incarnations: map[string]bool{},
 		headAt:       o.Clock.Now(),
+	}
+	if e.o.Approved == nil {
+		e.o.Approved = func(fettle.Dispatch, fettle.ActionSpec, Past) error { return nil }
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Actions)) {
 		spec, err := specOf(o.Catalogues, name)
@@ -172,7 +207,7 @@ func (e *Executor) Highest() fettle.Token {
 func (e *Executor) Able() map[string]int {
 	out := map[string]int{}
 	for name, spec := range e.specs {
-		if e.o.Allow(name) {
+		if e.o.Allow(name) && (e.o.Arms != nil || !cutsOff(spec, fettle.Step{})) {
 			out[name] = spec.Version
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"fettle/internal/fettle"
 )
@@ -40,6 +41,7 @@ type tokenRecord struct {
 type intentRecord struct {
 	Dispatch fettle.Dispatch `json:"dispatch"`
 	Digest   string          `json:"digest"`
+	Wall     time.Time       `json:"wall,omitzero"` // by the host's wall clock, of a step under a permit
 }
 
 // outcomeRecord is the answer to a key. It ends the key unless its fate is
@@ -68,6 +70,48 @@ func digest(d fettle.Dispatch) (string, error) {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:]), nil
+}
+
+// stepOf identifies a step of a plan, whatever its key.
+func stepOf(d fettle.Dispatch) string {
+	b, err := json.Marshal(struct {
+		Plan string
+		Step fettle.Step
+	}{d.Plan, d.Step})
+	if err != nil {
+		return "" // nothing is noted under it
+	}
+	sum := sha256.Sum256(b)
+	return string(sum[:])
+}
+
+// noteBegun notes that a step was begun. mu is held, or nobody else has e.
+func (e *Executor) noteBegun(k *key, d fettle.Dispatch) {
+	if d.Plan == "" {
+		return
+	}
+	k.step, k.undo = stepOf(d), d.Undo
+	if !d.Undo && k.step != "" {
+		e.begun[d.Plan], e.begun[k.step] = true, true
+	}
+}
+
+// noteDone notes that a key ended. mu is held, or nobody else has e.
+func (e *Executor) noteDone(k *key, o fettle.Outcome) {
+	if o.Fate == fettle.Done && k.step != "" {
+		e.done[k.step] = !k.undo
+	}
+}
+
+// kept is a dispatch as the journal keeps it: the plan that was approved is not
+// needed again, and its hash is there.
+func kept(d fettle.Dispatch) fettle.Dispatch {
+	if d.Approval != nil {
+		short := *d.Approval
+		short.Plan = nil
+		d.Approval = &short
+	}
+	return d
 }
 
 // final reports whether an outcome ends its key.

@@ -28,9 +28,15 @@ func (e *Executor) Recover(ctx context.Context, d fettle.Dispatch) fettle.Outcom
 		return e.refused(d, fettle.UnknownFate, r)
 	}
 	e.mu.Lock()
-	r := e.doubt
+	var r *refusal
+	if d.Permit == "" {
+		r = e.doubt
+	}
 	if r == nil {
-		r = e.lead(d.Token)
+		r = e.leads(d)
+	}
+	if k := e.keys[d.Key]; r == nil && d.Permit != "" && k != nil && k.known() && !k.alone {
+		r = refuse("ask the leader", "the key is one of a leader's")
 	}
 	if r == nil && d.Step.Host != e.o.Host {
 		r = refuse("ask the agent of that host", "the step is for %s, this is %s", d.Step.Host, e.o.Host)
@@ -95,7 +101,11 @@ func (e *Executor) ask(ctx context.Context, d fettle.Dispatch, k *key, stuck boo
 		d = was
 	}
 	o := fettle.Outcome{Schema: Schema, Key: d.Key, Fate: fettle.UnknownFate, Started: started}
-	if action, ok := e.o.Actions[d.Step.Action]; ok {
+	if d.Permit != "" && !begun {
+		// What is begun under a permit is begun here; nobody has vouched for the step, so
+		// nobody is asked about it.
+		o.Class, o.Error = fettle.Refused, "the key was never begun here"
+	} else if action, ok := e.o.Actions[d.Step.Action]; ok {
 		askCtx, cancel := context.WithTimeout(ctx, recoverTimeout)
 		defer cancel()
 		fate := fettle.UnknownFate
@@ -111,6 +121,7 @@ func (e *Executor) ask(ctx context.Context, d fettle.Dispatch, k *key, stuck boo
 		case fettle.Done, fettle.Running, fettle.NeverWillBe:
 			o.Fate = fate
 		}
+		e.whatStands(askCtx, d, &o)
 	} else {
 		o.Class = fettle.Unsupported
 		o.Error = (&fettle.Error{Op: d.Step.Action, Subject: d.Step.Target, Class: fettle.Unsupported, Err: fettle.ErrNotSupported,
@@ -120,7 +131,11 @@ func (e *Executor) ask(ctx context.Context, d fettle.Dispatch, k *key, stuck boo
 	switch {
 	case o.Fate == fettle.UnknownFate && vouched:
 		o.Fate, o.Class, o.Error = fettle.NeverWillBe, "", ""
-		o.Result.Notes = append(o.Result.Notes, "the external system cannot tell; incarnation "+d.Incarnation+" of this agent kept this journal and wrote no intent for the key, which is fenced now")
+		cannot := "the external system cannot tell; "
+		if d.Permit != "" {
+			cannot = ""
+		}
+		o.Result.Notes = append(o.Result.Notes, cannot+"incarnation "+d.Incarnation+" of this agent kept this journal and wrote no intent for the key, which is fenced now")
 	case o.Fate == fettle.NeverWillBe && stuck:
 		o.Fate = fettle.Running
 		o.Result.Notes = append(o.Result.Notes, "the external system says that it never will be, but the action has not returned on this host")

@@ -53,7 +53,12 @@ func (e *Executor) take(r journal.Record) error {
 			return err
 		}
 		k := e.keyOf(in.Dispatch.Key)
-		k.begun, k.intent, k.digest, k.incarnation = true, r.Seq, in.Digest, in.Dispatch.Incarnation
+		k.begun, k.intent, k.digest, k.incarnation, k.alone = true, r.Seq, in.Digest, in.Dispatch.Incarnation, in.Dispatch.Permit != ""
+		e.begins(r.At, in.Dispatch)
+		if in.Dispatch.Permit != "" {
+			e.lastAlone, e.lastPermit = in.Wall, in.Dispatch.Permit
+		}
+		e.noteBegun(k, in.Dispatch)
 	case KindOutcome:
 		var o outcomeRecord
 		if err := r.Decode(&o); err != nil {
@@ -64,6 +69,7 @@ func (e *Executor) take(r journal.Record) error {
 		case k.ended: // the first one holds: it is what was answered
 		case final(o.Outcome):
 			k.ended, k.outcome = true, r.Seq
+			e.noteDone(k, o.Outcome)
 		default:
 			k.answered = o.Outcome.Fate
 		}

@@ -118,7 +118,7 @@ func (s *sink) fold() {
 func sameContent(a, b fettle.Observation) bool {
 	return a.Reason == b.Reason && a.Gone == b.Gone && a.Facts.Equal(b.Facts) && slices.Equal(a.Edges, b.Edges) &&
 		samePointee(a.Replicas, b.Replicas, func(x, y fettle.ReplicaSet) bool { return x == y }) &&
-		samePointee(a.Quorum, b.Quorum, func(x, y fettle.QuorumGroup) bool { return slices.Equal(x.Members, y.Members) })
+		samePointee(a.Quorum, b.Quorum, func(x, y fettle.QuorumGroup) bool { return x.ID == y.ID && slices.Equal(x.Members, y.Members) })
 }
 
 func samePointee[T any](a, b *T, same func(T, T) bool) bool {

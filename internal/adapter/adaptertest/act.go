@@ -48,6 +48,15 @@ func (s Suite) one(ctx context.Context, t *testing.T, r Rig, in fettle.Instance,
 	if fate, _, err := act.Recover(ctx, d); err == nil && fate == fettle.Done && c.Times != nil && c.Times(ctx) == 0 {
 		t.Error("recover says that it was done before it was begun")
 	}
+	if armable, ok := act.(fettle.Armable); ok {
+		back, err := armable.Before(ctx, d)
+		if err != nil || back.Program == "" || back.Says == "" {
+			t.Errorf("what would put back is %+v, %v; it must say what it is", back, err)
+		}
+		if after := r.State(ctx); after != before {
+			t.Errorf("asking what would put back changed something:\n before %s\n after  %s", before, after)
+		}
+	}
 	result, err := act.Apply(ctx, d)
 	if err != nil {
 		t.Fatalf("apply: %v", err)

@@ -66,6 +66,10 @@ func (s Suite) hands(t *testing.T, c fettle.Catalogue, in fettle.Instance) {
 		if a.Doc == "" || a.Risk == "" || a.Version == 0 || a.Timeout == 0 || a.Undo == (a.NoUndo != "") {
 			t.Errorf("action %s: doc, risk, version, timeout and exactly one of Undo and NoUndo must be said", a.Name)
 		}
+		_, armable := actions[a.Name].(fettle.Armable)
+		if cuts := slices.Contains(a.Takes, fettle.TakesReachability); cuts != a.Armed || armable != a.Armed {
+			t.Errorf("action %s: takes reachability %v, Armed %v, implements fettle.Armable %v; it is all of them or none (S8)", a.Name, cuts, a.Armed, armable)
+		}
 		if !slices.ContainsFunc(s.Actions, func(x ActionCase) bool { return x.Action == a.Name }) && !s.excused(t, "action "+a.Name) {
 			t.Errorf("action %s is not asked by this suite", a.Name)
 		}

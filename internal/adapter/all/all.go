@@ -4,8 +4,10 @@
 package all
 
 import (
+	"fettle/internal/adapter/clock"
 	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
+	"fettle/internal/adapter/firewall"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/machine"
 )
@@ -13,8 +15,10 @@ import (
 // Adapters returns every adapter, in the order of their names.
 func Adapters() []machine.Adapter {
 	return []machine.Adapter{
+		clock.Adapter{},
 		etcd.New(),
 		filesystem.Adapter{},
+		firewall.Adapter{},
 		systemd.Adapter{},
 	}
 }

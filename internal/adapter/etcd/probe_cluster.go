@@ -30,20 +30,26 @@ func (p clusterLooker) Observe(ctx context.Context, subjects ...fettle.Subject) 
 func (c *cluster) observeCluster(ctx context.Context, ask func(context.Context) *round) fettle.Observation {
 	asked := c.m.Clock.Now()
 	lost := map[fettle.Subject]fettle.Tri{}
+	logged := uint64(0) // the cluster's identity in the log of a member of this machine
 	r := ask(ctx)
 	same := func(context.Context) *round { return r }
 	for _, in := range c.locals() {
 		// Where its manager does not answer, whether its log is lost stays unknown.
 		if s, err := in.lookWith(ctx, same); err == nil {
 			lost[in.member] = s.logLost
+			logged = max(logged, s.data.Cluster)
 		}
 	}
 	if r.started.Before(asked) {
 		asked = r.started
 	}
+	group := r.quorum(lost)
+	if id := c.identity(r, logged); id != 0 {
+		group.ID = hex(id)
+	}
 	o := fettle.Observation{
 		Subject: c.subject, Host: c.m.Identity.Host, Probe: clusterProbe, Asked: asked, Took: c.m.Clock.Now().Sub(asked),
-		Facts: c.clusterFacts(r), Quorum: r.quorum(lost),
+		Facts: c.clusterFacts(r), Quorum: group,
 	}
 	if len(o.Quorum.Members) == 0 {
 		o.Facts, o.Quorum = nil, nil
@@ -60,6 +66,20 @@ func (c *cluster) observeCluster(ctx context.Context, ask func(context.Context) 
 		}
 	}
 	return o
+}
+
+// identity is the cluster's own: as a member says now, or said last, or as the log of a
+// member of this machine has it. 0: none of these.
+func (c *cluster) identity(r *round, logged uint64) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case r.id != 0:
+		return r.id
+	case c.known != nil && c.known.id != 0:
+		return c.known.id
+	}
+	return logged
 }
 
 func (c *cluster) clusterFacts(r *round) fettle.Facts {

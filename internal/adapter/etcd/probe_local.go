@@ -2,8 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -33,26 +31,13 @@ func (p localLooker) Observe(ctx context.Context, subjects ...fettle.Subject) []
 	return out
 }
 
-// reason says why something of this machine could not be observed.
-func reason(err error) fettle.Reason {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fettle.PermissionDenied
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return fettle.TimedOut
-	case errors.Is(err, fettle.ErrNotSupported):
-		return fettle.NotSupported
-	}
-	return fettle.Failed
-}
-
 // observe is the observation of the own member.
 func (in *instance) observe(ctx context.Context, ask func(context.Context) *round) fettle.Observation {
 	o := fettle.Observation{Subject: in.member, Host: in.m.Identity.Host, Probe: localProbe, Asked: in.m.Clock.Now()}
 	defer func() { o.Took = in.m.Clock.Now().Sub(o.Asked) }()
 	s, err := in.lookWith(ctx, ask)
 	if err != nil {
-		o.Reason, o.Detail = reason(err), err.Error()
+		o.Reason, o.Detail = fettle.ReasonOf(err), err.Error()
 		return o
 	}
 	if s.round.started.Before(o.Asked) {

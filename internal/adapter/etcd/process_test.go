@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"context"
 	"testing"
 
 	"fettle/internal/fettle"
@@ -21,6 +22,9 @@ func TestKilled(t *testing.T) {
 	t.Logf("member %v", healthy.Facts)
 	cluster := r.observe(m, clusterProbe, m.in.cluster.subject)
 	t.Logf("cluster %v quorum %+v", cluster.Facts, cluster.Quorum)
+	if id, _ := cluster.Facts.Str("cluster_id"); id == "" || cluster.Quorum.ID != id {
+		t.Errorf("the group calls itself %q, and its cluster is %q", cluster.Quorum.ID, id)
+	}
 	if _, err := m.in.Faults()["etcd.kill"].Inject(r.ctx, m.in.member, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +44,15 @@ func TestKilled(t *testing.T) {
 	q, _ := cluster.Quorum.Member(m.in.member)
 	if q.Serving != fettle.No || q.LogLost != fettle.No || !q.Voter || cluster.Quorum.ServingVotes() != 2 {
 		t.Fatalf("quorum: %+v", cluster.Quorum)
+	}
+	// When nobody answers any more, and who looks has never seen them answer, the log of
+	// the member that is here tells which cluster it was.
+	m.in.cluster.mu.Lock()
+	m.in.cluster.known = nil
+	m.in.cluster.mu.Unlock()
+	silent := func(context.Context) *round { return &round{views: []view{{name: m.name, subject: m.in.member}}} }
+	if dead := m.in.cluster.observeCluster(r.ctx, silent); dead.Quorum == nil || dead.Quorum.ID != cluster.Quorum.ID {
+		t.Errorf("with nobody to ask the group is %+v, want it to be %s", dead.Quorum, cluster.Quorum.ID)
 	}
 	r.do(m, "etcd.start", m.in.member, nil)
 	if got := r.observe(o, memberProbe, m.in.member); got.Facts["answers"] != true {

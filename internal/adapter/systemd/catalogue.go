@@ -63,7 +63,7 @@ func probes() []fettle.ProbeSpec {
 				{Name: "needs_daemon_reload", Type: fettle.BoolFact, Doc: "its file changed on disk since it was loaded"},
 				{Name: "enabled", Type: fettle.BoolFact, Doc: "it should run: enabled, wanted by a target, or in should_run"},
 				{Name: "was_active", Type: fettle.BoolFact, Doc: "it ran at some time since boot"},
-				{Name: "stopped_by", Type: fettle.StringFact, Doc: "who asked for its stop: person, fettle, unknown; empty when nobody did"},
+				{Name: "stopped_by", Type: fettle.StringFact, Actor: true, Doc: "who asked for its stop: person, fettle, unknown; empty when nobody did"},
 				{Name: "starts_10m", Type: fettle.IntFact, Doc: "starts seen in the last ten minutes"},
 			},
 		},

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,7 +109,11 @@ func (a *app) backup(ctx context.Context, api wire.AdminServiceClient, ca *pki.C
 			err = errors.Join(err, os.Remove(file.Name()))
 		}
 	}()
-	err = errors.Join(packed(file, data, key), file.Sync(), file.Close())
+	more, err := ca.Files()
+	if err != nil {
+		return in, errors.Join(err, file.Close())
+	}
+	err = errors.Join(packed(file, data, key, more), file.Sync(), file.Close())
 	if err != nil {
 		return in, fmt.Errorf("back up: %w", err)
 	}
@@ -123,7 +129,7 @@ func (a *app) backup(ctx context.Context, api wire.AdminServiceClient, ca *pki.C
 }
 
 // packed writes the tar.
-func packed(to io.Writer, data *os.File, key []byte) error {
+func packed(to io.Writer, data *os.File, key []byte, more map[string][]byte) error {
 	size, err := data.Seek(0, io.SeekEnd)
 	if err == nil {
 		_, err = data.Seek(0, io.SeekStart)
@@ -132,11 +138,14 @@ func packed(to io.Writer, data *os.File, key []byte) error {
 		return err
 	}
 	w := tar.NewWriter(to)
-	if err := w.WriteHeader(&tar.Header{Name: backupCA, Mode: 0o600, Size: int64(len(key))}); err != nil {
-		return err
-	}
-	if _, err := w.Write(key); err != nil {
-		return err
+	more[backupCA] = key
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: int64(len(more[name]))}); err != nil {
+			return err
+		}
+		if _, err := w.Write(more[name]); err != nil {
+			return err
+		}
 	}
 	if err := w.WriteHeader(&tar.Header{Name: backupStore, Mode: 0o600, Size: size}); err != nil {
 		return err
@@ -152,10 +161,12 @@ type backupFile struct {
 	in   keptIn
 	head loop.Head
 	key  []byte
+	more map[string][]byte // what pki.CA.Files returned
 }
 
 // openBackup reads a backup to its end.
 func openBackup(path string) (b backupFile, err error) {
+	b.more = map[string][]byte{}
 	err = inBackup(path, func(name string, r io.Reader) error {
 		switch name {
 		case backupCA:
@@ -165,6 +176,11 @@ func openBackup(path string) (b backupFile, err error) {
 			m, err := store.ReadBackup(r, nil)
 			b.in = keptIn{File: path, Fleet: m.Fleet, Epoch: m.Epoch, At: m.At, Entries: m.Head.Entries}
 			b.head = m.Head
+			return err
+		}
+		if pki.IsFile(name) {
+			data, err := io.ReadAll(io.LimitReader(r, 1<<20))
+			b.more[name] = data
 			return err
 		}
 		return nil // of a newer version
@@ -198,6 +214,7 @@ func inBackup(path string, f func(name string, r io.Reader) error) error {
 
 func (a *app) restoreCommand() *cobra.Command {
 	var dir, why string
+	var outside storeFlags
 	c := &cobra.Command{
 		Use: "restore FILE", Short: "Begin the fleet's store anew from a backup, as a new epoch",
 		Long: `Makes a store out of a backup, in a folder that holds none, when all servers'
@@ -206,11 +223,24 @@ begins: it is signed here, with the fleet's authority, as an administrator's
 word, and the agents, which would not obey an old copy, obey it. Where one
 server's store is left, do not restore: join further servers to that one.
 
-Then start "fettle up" or "fettle server" on the folder; further servers join
-anew.`,
-		Example: "  sudo fettle restore /srv/backup/fettle-2026-11-22.tar", Args: cobra.ExactArgs(1),
+Agents obey the new epoch only if they believe the authority under which it is
+signed. Where that was changed since the backup ("fettle rotate authority"), the
+folder must hold the new one: leave "ca" of a server's folder in place, or put
+that of another server there, before you restore. With the backup's own, every
+machine must join anew.
+
+With --store the store is made in an existing etcd cluster instead, below a
+prefix that must be empty: after a loss, or to move the fleet there.
+
+Then start "fettle up" or "fettle server" on the folder, with the same --store;
+further servers join anew.`,
+		Example: "  sudo fettle restore /srv/backup/fettle-2026-11-22.tar\n  sudo fettle restore fettle.tar --store https://db1:2379 --store-ca ca.pem", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, err := restore(cmd.Context(), args[0], dir, why, time.Now())
+			where, err := outside.where()
+			if err != nil {
+				return err
+			}
+			in, err := restore(cmd.Context(), args[0], dir, where, why, time.Now())
 			if errors.Is(err, control.ErrRunning) {
 				return &Exit{Code: ExitIll, Err: err}
 			}
@@ -219,17 +249,22 @@ anew.`,
 			}
 			return a.print(in, func(p *show.Printer) {
 				p.Line("fleet %s is restored to %s, epoch %d, with %d entries of the log", in.Fleet, in.At.Format(time.DateTime), in.Epoch, in.Entries)
+				if where != nil {
+					p.Line("now start `fettle server` with --dir %s and the same --store", dir)
+					return
+				}
 				p.Line("now start `fettle up` or `fettle server` with --dir %s", dir)
 			})
 		},
 	}
 	c.Flags().StringVar(&dir, "dir", stateDir(), "folder of the server, which must hold no store")
+	outside.flags(c)
 	c.Flags().StringVar(&why, "why", "", "the reason, for the agents' logs (default: which backup it was)")
 	return c
 }
 
 // restore makes the folder. What fails leaves no store in it.
-func restore(ctx context.Context, path, dir, why string, now time.Time) (in keptIn, err error) {
+func restore(ctx context.Context, path, dir string, where *store.Where, why string, now time.Time) (in keptIn, err error) {
 	b, err := openBackup(path)
 	if err != nil {
 		return in, fmt.Errorf("restore: %w", err)
@@ -240,7 +275,8 @@ func restore(ctx context.Context, path, dir, why string, now time.Time) (in kept
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	to := control.StoreDir(dir)
-	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+	// What an existing store has let go may be there: copies, each with its hash in its name.
+	if _, err := os.Stat(to); where == nil && !errors.Is(err, fs.ErrNotExist) || store.Holds(to) {
 		return in, exit(ExitUsage, "restore: there is a store in %s already (move it aside, or name another folder with --dir)", to)
 	}
 	ca, err := authorityOf(b, control.AuthorityDir(dir))
@@ -261,6 +297,9 @@ func restore(ctx context.Context, path, dir, why string, now time.Time) (in kept
 	word, err := json.Marshal(signed)
 	if err != nil {
 		return in, err
+	}
+	if where != nil {
+		return restoreOutside(ctx, path, dir, *where, b, word)
 	}
 	half := to + ".restoring"
 	if err := os.RemoveAll(half); err != nil { // of a restore that was broken off
@@ -286,13 +325,35 @@ func restore(ctx context.Context, path, dir, why string, now time.Time) (in kept
 	return b.in, nil
 }
 
-// authorityOf puts the backup's authority into a folder, or takes the same one that is
-// there.
+// restoreOutside makes the store in an existing etcd.
+func restoreOutside(ctx context.Context, path, dir string, where store.Where, b backupFile, word []byte) (keptIn, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return b.in, fmt.Errorf("this machine's host name: %w", err)
+	}
+	by := fmt.Sprintf("by %s on %s", control.Owner(), host)
+	err = inBackup(path, func(name string, r io.Reader) error {
+		if name != backupStore {
+			return nil
+		}
+		_, err := store.RestoreExisting(ctx, where, control.StoreDir(dir), by, r, b.in.Epoch+1, word)
+		return err
+	})
+	if err != nil {
+		return b.in, err
+	}
+	b.in.Epoch++
+	return b.in, control.FreshExisting(dir, where.Prefix)
+}
+
+// authorityOf puts the backup's authority into a folder, or takes that of the same fleet
+// which is there: where it was changed since the backup, that one is the one that agents
+// believe.
 func authorityOf(b backupFile, dir string) (*pki.CA, error) {
 	ca, err := pki.Open(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return pki.Import(dir, b.key, "")
+		return pki.ImportAll(dir, b.key, b.more)
 	case err != nil:
 		return nil, err
 	case ca.Fleet() != b.in.Fleet:
@@ -312,9 +373,9 @@ func (a *app) auditVerifyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify", Short: "Verify the chain of the log, from its first entry to its end",
 		Long: `Has the server that leads verify that every entry of the log of decisions
-follows from the one before. Exit status 0: it is whole. 1: it is broken, and
-where. That it is the log that the agents have seen, the agents verify
-("fettle status").`,
+follows from the one before, those that went to files among them. Exit status 0:
+it is whole. 1: it is broken, or a file of it cannot be read, and where. That it
+is the log that the agents have seen, the agents verify ("fettle status").`,
 		Example: "  fettle audit verify", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {

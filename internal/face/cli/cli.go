@@ -41,6 +41,7 @@ type Setup struct {
 	Version  string
 	Adapters []machine.Adapter
 	Runbooks fs.FS
+	Units    fs.FS // packaging.FS
 	// EtcdMain runs a real etcd server, for the demo's members, and does not
 	// return.
 	EtcdMain func(args []string)

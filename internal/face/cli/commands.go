@@ -12,9 +12,9 @@ func (a *app) commands() []*cobra.Command {
 	return []*cobra.Command{
 		a.demoCommand(), a.etcdMainCommand(),
 		a.doctorCommand(), a.repairCommand(),
-		a.upCommand(), a.serverCommand(), a.serversCommand(), a.removeServerCommand(), a.backupCommand(), a.restoreCommand(), a.auditCommand(), a.tokenCommand(), a.joinCommand(), a.agentCommand(),
-		a.statusCommand(), a.incidentsCommand(), a.incidentCommand(), a.freezeCommand(), a.thawCommand(),
-		a.runCommand(),
+		a.upCommand(), a.serverCommand(), a.serversCommand(), a.removeServerCommand(), a.backupCommand(), a.restoreCommand(), a.auditCommand(), a.tokenCommand(), a.joinCommand(), a.agentCommand(), a.executorCommand(), a.installCommand(),
+		a.statusCommand(), a.hostsCommand(), a.forgetCommand(), a.rotateCommand(), a.incidentsCommand(), a.incidentCommand(), a.freezeCommand(), a.thawCommand(), a.maintenanceCommand(), a.permitsCommand(),
+		a.runCommand(), a.revertCommand(),
 		a.runbookCommand(), a.adaptersCommand(), a.replayCommand(), a.completionCommand(), a.versionCommand(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/topology"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
@@ -33,6 +34,27 @@ func (a *app) mind(policy fettle.Policy, extra []fettle.Catalogue, scopes ...fet
 	return incident.New(incident.Options{
 		Catalogues: append(a.catalogues(), extra...), Books: a.books, Policy: policy, Evaluates: scopes,
 	})
+}
+
+// readTopology reads a topology file; where none was named and the standard one is
+// not there, nothing is known of where hosts stand.
+func readTopology(file string) (topology.Topology, error) {
+	named := file != ""
+	if !named {
+		file = configDir + "/topology.yaml"
+	}
+	src, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return topology.Topology{}, nil
+	}
+	if err != nil {
+		return topology.Topology{}, exit(ExitUsage, "read the topology: %w", err)
+	}
+	t, err := topology.Parse(file, src)
+	if err != nil {
+		return topology.Topology{}, &Exit{Code: ExitUsage, Err: fmt.Errorf("topology: %w", err)}
+	}
+	return t, nil
 }
 
 // readPolicy reads a policy file; where none was named and the standard one is

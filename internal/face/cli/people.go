@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -35,7 +36,16 @@ func (r *remote) flags(c *cobra.Command) {
 
 // call connects, calls and disconnects. Errors of the wire become exits.
 func (r *remote) call(ctx context.Context, do func(context.Context, wire.AdminServiceClient) error) error {
-	id, err := pki.LoadIdentity(control.AdminDir(r.dir), pki.RoleAdmin)
+	return r.callAs(ctx, func(ctx context.Context, api wire.AdminServiceClient, _ *pki.Identity) error { return do(ctx, api) })
+}
+
+// callAs is call, with the identity under which it calls.
+func (r *remote) callAs(ctx context.Context, do func(context.Context, wire.AdminServiceClient, *pki.Identity) error) error {
+	dir := r.dir
+	if _, err := os.Stat(control.AdminDir(dir)); errors.Is(err, fs.ErrNotExist) && dir == "/var/lib/fettle" {
+		dir = serverDir // of a server that runs under its unit
+	}
+	id, err := pki.LoadIdentity(control.AdminDir(dir), pki.RoleAdmin)
 	if errors.Is(err, fs.ErrNotExist) {
 		return exit(ExitNoContact, "no identity for this command line in %s (run it where `fettle up` runs, as the same user, or name its folder with --dir)", r.dir)
 	}
@@ -44,18 +54,39 @@ func (r *remote) call(ctx context.Context, do func(context.Context, wire.AdminSe
 	}
 	address := r.server
 	if address == "" {
-		data, err := os.ReadFile(control.AddressFile(r.dir))
+		data, err := os.ReadFile(control.AddressFile(dir))
 		if err != nil {
 			return exit(ExitNoContact, "the server's address is not known: %w (name it with --server)", err)
 		}
 		address = strings.TrimSpace(string(data))
 	}
-	conn, err := wire.Dial(address, pki.ClientTLS(func() *pki.Identity { return id }, time.Now))
-	if err != nil {
-		return &Exit{Code: ExitUsage, Err: err}
+	dial := func() (*grpc.ClientConn, error) {
+		as := id
+		conn, err := wire.Dial(address, pki.ClientTLS(func() *pki.Identity { return as }, time.Now))
+		if err != nil {
+			return nil, &Exit{Code: ExitUsage, Err: err}
+		}
+		return conn, nil
 	}
-	defer conn.Close()
-	return said(address, do(ctx, wire.NewAdminServiceClient(conn)))
+	conn, err := dial()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // nothing is under way on it
+	fresh, err := stayBelieved(ctx, wire.NewAdminServiceClient(conn), id, control.AdminDir(dir))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fettle: your certificate should be renewed, and that fails: "+err.Error())
+	}
+	if fresh != id { // who signs must be who calls
+		id = fresh
+		next, err := dial()
+		if err != nil {
+			return err
+		}
+		_ = conn.Close() // nothing is under way on it
+		conn = next
+	}
+	return said(address, do(ctx, wire.NewAdminServiceClient(conn), id))
 }
 
 // said turns what the server answered into an exit.
@@ -127,23 +158,27 @@ func (a *app) statusCommand() *cobra.Command {
 
 // fleetStatus is status for programs.
 type fleetStatus struct {
-	Fleet     string        `json:"fleet"`
-	Version   string        `json:"version"`
-	Frozen    *guard.Freeze `json:"frozen,omitempty"`
-	NotFrozen []string      `json:"not_frozen,omitempty"`
-	Hosts     int32         `json:"hosts"`
-	Connected int32         `json:"connected"`
-	Open      int32         `json:"open_incidents"`
-	Waiting   int32         `json:"waiting_for_people"`
-	Log       int64         `json:"log_entries"`
-	LogHash   string        `json:"log_hash"`
-	Machines  []machineLine `json:"machines"`
+	Fleet     string         `json:"fleet"`
+	Version   string         `json:"version"`
+	Frozen    *guard.Freeze  `json:"frozen,omitempty"`
+	NotFrozen []string       `json:"not_frozen,omitempty"`
+	Hosts     int32          `json:"hosts"`
+	Connected int32          `json:"connected"`
+	Open      int32          `json:"open_incidents"`
+	Waiting   int32          `json:"waiting_for_people"`
+	Log       int64          `json:"log_entries"`
+	LogHash   string         `json:"log_hash"`
+	Machines  []machineLine  `json:"machines"`
+	Gossip    *gossipLine    `json:"gossip,omitempty"`
+	Authority *authorityLine `json:"authority,omitempty"`
+	Store     *storeLine     `json:"store,omitempty"`
 }
 
 type machineLine struct {
 	ID        string        `json:"id"`
 	Label     string        `json:"label"`
 	Connected bool          `json:"connected"`
+	Life      string        `json:"life,omitempty"`
 	RoundTrip time.Duration `json:"round_trip_ns"`
 	Frozen    bool          `json:"frozen,omitempty"`
 	Refuses   string        `json:"refuses,omitempty"` // why it takes no steps of this server
@@ -153,6 +188,7 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 	s := fleetStatus{
 		Fleet: st.GetFleet(), Version: st.GetVersion(), NotFrozen: st.GetNotFrozen(), Hosts: st.GetHosts(), Connected: st.GetConnected(),
 		Open: st.GetOpenIncidents(), Waiting: st.GetWaitingForPeople(), Log: st.GetLogEntries(), LogHash: st.GetLogHash(), Machines: []machineLine{},
+		Gossip: gossipOf(st.GetGossip(), hosts), Authority: authorityLineOf(st.GetAuthority(), hosts), Store: storeOf(st.GetStore()),
 	}
 	if len(st.GetFreeze()) > 0 {
 		f, err := wire.Unpack[guard.Freeze](st.GetFreeze())
@@ -162,7 +198,7 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 		s.Frozen = &f
 	}
 	for _, h := range hosts {
-		s.Machines = append(s.Machines, machineLine{h.GetId(), h.GetLabel(), h.GetConnected(), time.Duration(h.GetRoundTripNs()), h.GetFrozen(), h.GetLogRefused()})
+		s.Machines = append(s.Machines, machineLine{h.GetId(), h.GetLabel(), h.GetConnected(), h.GetLife(), time.Duration(h.GetRoundTripNs()), h.GetFrozen(), h.GetLogRefused()})
 	}
 	err := a.print(s, func(p *show.Printer) {
 		p.Line("fleet %s, fettle %s", s.Fleet, s.Version)
@@ -173,6 +209,8 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 			}
 			if m.Connected {
 				word += "  round trip " + show.Took(m.RoundTrip)
+			} else if m.Life != "" {
+				word += "  " + lifeWord(p, m.Life)
 			}
 			p.Line("  %-20s %s  %s", m.Label, word, p.Dim(m.ID))
 			if m.Refuses != "" {
@@ -184,6 +222,15 @@ func (a *app) printStatus(st *wire.StatusResponse, hosts []*wire.Host) error {
 			for _, h := range s.NotFrozen {
 				p.Line("  %s has not confirmed it", h)
 			}
+		}
+		if s.Gossip != nil {
+			s.Gossip.print(p)
+		}
+		if s.Authority != nil {
+			s.Authority.print(p)
+		}
+		if s.Store != nil {
+			s.Store.print(p, time.Now())
 		}
 		p.Line("%d open incidents, %d of them wait for a person; %d entries in the log", s.Open, s.Waiting, s.Log)
 	})
@@ -299,12 +346,13 @@ func (a *app) answerCommand(r *remote, say incident.Say, what string) *cobra.Com
 	c := &cobra.Command{
 		Use: string(say) + " ID", Short: what, Args: cobra.ExactArgs(1), Example: "  fettle incident " + string(say) + " tap5fdsz",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
+			return r.callAs(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient, id *pki.Identity) error {
 				in, err := fetch(ctx, api, args[0])
 				if err != nil {
 					return err
 				}
 				answer := incident.Answer{Incident: in.ID, Say: say, Why: why, By: person()}
+				request := &wire.AnswerRequest{ForNs: int64(life)}
 				if say == incident.SayApprove {
 					if in.Plan == nil {
 						return exit(ExitIll, "incident %s has no plan to approve (%s)", in.ID, in.Why)
@@ -313,14 +361,18 @@ func (a *app) answerCommand(r *remote, say incident.Say, what string) *cobra.Com
 						return exit(ExitIll, "the plan is now %.12s, not %s; look at it with `fettle incident show %s`", in.Plan.Hash, hash, in.ID)
 					}
 					answer.Plan = in.Plan.Hash
+					signed, err := approve(in, life, id, time.Now())
+					if err != nil {
+						return &Exit{Code: ExitIll, Err: err}
+					}
+					request.Note, request.Certificate = signed.Note, signed.Certificate
 				}
-				data, err := wire.Pack(answer)
-				if err != nil {
+				if request.Json, err = wire.Pack(answer); err != nil {
 					return err
 				}
 				callCtx, cancel := short(ctx)
 				defer cancel()
-				if _, err := api.Answer(callCtx, &wire.AnswerRequest{Json: data, ForNs: int64(life)}); err != nil {
+				if _, err := api.Answer(callCtx, request); err != nil {
 					return err
 				}
 				return a.print(map[string]string{"incident": in.ID, "said": string(say)}, func(p *show.Printer) {
@@ -379,33 +431,6 @@ func (a *app) thawCommand() *cobra.Command {
 			})
 		},
 	}
-	r.flags(c)
-	return c
-}
-
-func (a *app) tokenCommand() *cobra.Command {
-	var r remote
-	var address string
-	var life time.Duration
-	var forServer bool
-	c := &cobra.Command{
-		Use: "token", Short: "Make a token with which one machine may join", Args: cobra.NoArgs,
-		Example: "  fettle token --address 10.0.0.5:7401\n  fettle token --server-token    # for `fettle server --join`",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return r.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
-				ctx, cancel := short(ctx)
-				defer cancel()
-				t, err := api.JoinToken(ctx, &wire.JoinTokenRequest{Address: address, LifeNs: int64(life), Server: forServer})
-				if err != nil {
-					return err
-				}
-				return a.print(map[string]string{"token": t.GetToken()}, func(p *show.Printer) { p.Line("%s", t.GetToken()) })
-			})
-		},
-	}
-	c.Flags().StringVar(&address, "address", "", "at which the new machine reaches the server (default: as this command does)")
-	c.Flags().DurationVar(&life, "life", 0, "how long it may be used (default fifteen minutes)")
-	c.Flags().BoolVar(&forServer, "server-token", false, "for a further server of the fleet, which gets the fleet's authority; guard it accordingly")
 	r.flags(c)
 	return c
 }

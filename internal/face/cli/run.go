@@ -14,6 +14,7 @@ import (
 	"fettle/internal/face/show"
 	"fettle/internal/fleet/fanout"
 	"fettle/internal/fleet/fanout/sshrun"
+	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/wire"
 )
 
@@ -49,7 +50,9 @@ standard error. No shell is involved: write -- sh -c '…' for one.
 
 Hosts of the fleet are reached through their agents, if their own list of who
 may run what (/etc/fettle/run.yaml there) lets you; without such a list a host
-runs nothing. Each run is in the log of decisions before it begins.
+runs nothing. The command is signed with your own key, for each host when its
+turn comes, and each host checks that. Each run is in the log of decisions
+before it begins.
 
 With --ssh names are what ssh would be given; with --hosts-file they are those
 of a YAML file, with groups and labels. Both use your ssh configuration, keys,
@@ -118,8 +121,8 @@ func (a *app) run(cmd *cobra.Command, f runFlags, argv []string) error {
 	if !cmd.Flags().Changed("parallel") {
 		f.options.Parallel = 0 // the server knows what its agents stand
 	}
-	return f.call(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient) error {
-		return a.runThroughAgents(ctx, api, f, argv)
+	return f.callAs(cmd.Context(), func(ctx context.Context, api wire.AdminServiceClient, by *pki.Identity) error {
+		return a.runThroughAgents(ctx, api, f, argv, by)
 	})
 }
 

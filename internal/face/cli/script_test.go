@@ -26,6 +26,7 @@ import (
 
 	"fettle/internal/adapter/all"
 	"fettle/internal/face/cli"
+	"fettle/packaging"
 	"fettle/runbooks"
 )
 
@@ -34,7 +35,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"fettle": func() {
 		os.Exit(cli.Main(cli.Setup{
-			Version: "v0.0.0-script", Adapters: all.Adapters(), Runbooks: runbooks.FS(), EtcdMain: etcdmain.Main,
+			Version: "v0.0.0-script", Adapters: all.Adapters(), Runbooks: runbooks.FS(), Units: packaging.FS(), EtcdMain: etcdmain.Main,
 		}, os.Args[1:]))
 	}})
 }
@@ -180,7 +181,7 @@ func setenv(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
 }
 
-// id sets ID to that of the first incident in a list of them.
+// id sets ID to that of the first thing in a list of incidents, or of others that have one.
 func id(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: id FILE")
@@ -188,7 +189,7 @@ func id(ts *testscript.TestScript, neg bool, args []string) {
 	var list []struct{ ID string }
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &list))
 	if len(list) == 0 {
-		ts.Fatalf("%s lists no incident", args[0])
+		ts.Fatalf("%s lists nothing", args[0])
 	}
 	ts.Setenv("ID", list[0].ID)
 }

@@ -42,16 +42,23 @@ func logger(w io.Writer, verbose bool) *slog.Logger {
 // stayLean has the collector run at half of its usual growth: what always runs
 // beside others' services takes little memory, and collecting fifteen megabytes
 // once in half a minute costs nothing. GOGC decides where it is set.
-func stayLean() {
+func stayLean() { collectAt(50) }
+
+// serverGrowth is by how much of what lives a server's memory may grow before it is
+// collected, in percent. With ten thousand agents nearly all of it lives for long, so
+// that more would be paid for by each of them.
+const serverGrowth = 25
+
+func collectAt(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(percent)
 	}
 }
 
 func (a *app) upCommand() *cobra.Command {
 	var o serverFlags
 	var configs adapterFolder
-	var runFile string
+	var runFile, gossip string
 	c := &cobra.Command{
 		Use: "up", Short: "Run server and agent here, and look after this machine",
 		Long: `Runs the server, with its embedded store, and an agent for this machine in one
@@ -62,13 +69,14 @@ process. Incidents survive restarts. Other machines join with a token from
 			return a.serve(cmd.Context(), o, func(ctx context.Context, so control.Options) (runner, error) {
 				agentDir := filepath.Join(o.dir, "agent")
 				return single.Open(ctx, single.Options{Options: so,
-					Agents: []single.Agent{{Label: so.Label, Dir: agentDir, ConfigDir: string(configs), RunFile: runFile, Machine: openMachine(agentDir)}}})
+					Agents: []single.Agent{{Label: so.Label, Dir: agentDir, ConfigDir: string(configs), RunFile: runFile, GossipListen: gossip, Machine: openMachine(agentDir), Arms: arms}}})
 			})
 		},
 	}
 	o.flags(c)
 	configs.flag(c)
 	runFileFlag(c, &runFile)
+	gossipFlag(c, &gossip)
 	return c
 }
 

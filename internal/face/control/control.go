@@ -11,8 +11,9 @@
 //
 //	ca/            the fleet's authority, the same on every server
 //	server/        this server's identity
-//	store/         the embedded etcd
-//	members.json   how this server's part of the store began
+//	store/         the embedded etcd, where the store is not an existing one, and in
+//	               segments/ the files of what the store let go
+//	members.json   how this server's part of the store began, or which etcd it is in
 //	admin/         the identity with which this machine's command line speaks to the
 //	               server, and the server's address
 //	lock           held while a process runs there
@@ -36,6 +37,7 @@ import (
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/store"
+	"fettle/internal/fleet/topology"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
@@ -45,13 +47,16 @@ import (
 
 // Options is what a server is made of.
 type Options struct {
-	Dir      string // everything that is kept; made, for its owner only
-	Listen   string // host:port for agents and people; port 0 chooses one
-	Label    string // the machine's host name
-	Peers    *Peers // nil: this server is alone, and stays so
+	Dir      string       // everything that is kept; made, for its owner only
+	Listen   string       // host:port for agents and people; port 0 chooses one
+	Label    string       // the machine's host name
+	Peers    *Peers       // nil: this server is alone, and stays so
+	Store    *store.Where // an etcd cluster that is there, for the store; nil: an embedded one. Only with Peers
 	Adapters []machine.Adapter
 	Books    func(*expr.Env, []fettle.Catalogue) (*runbook.Set, error)
 	Policy   fettle.Policy
+	Topology topology.Topology // where hosts stand; zero: not known
+	Limits   store.Limits      // of what the store keeps; zero: the defaults
 	Clock    machine.Clock
 	Version  string
 	Log      *slog.Logger // nil: nothing is logged
@@ -80,6 +85,9 @@ type Server struct {
 	servers  *store.Servers // nil: alone
 	srv      *server.Server
 	lock     *os.File
+
+	storeBelieves []byte        // the certificates with which this server's part of the store started
+	again         chan struct{} // has a value when Run is to return ErrAgain
 
 	mu   sync.Mutex
 	loop *loop.Loop // of the present term, or the next one
@@ -112,7 +120,7 @@ func Open(ctx context.Context, o Options) (c *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c = &Server{o: o, lock: held}
+	c = &Server{o: o, lock: held, again: make(chan struct{}, 1)}
 	defer func(opened *Server) {
 		if err != nil {
 			err = errors.Join(err, opened.Close())
@@ -123,8 +131,9 @@ func Open(ctx context.Context, o Options) (c *Server, err error) {
 	}
 	c.register = pki.NewRegister(c.ca, c.st.Shelf())
 	so := server.Options{
-		CA: c.ca, Register: c.register, Dir: c.identityDir(), History: c.st, Catalogues: Catalogues(o.Adapters),
-		Clock: o.Clock, Log: o.Log, Version: o.Version,
+		CA: c.ca, Register: c.register, Dir: c.identityDir(), Shelf: c.st.Shelf(), History: c.st, Catalogues: Catalogues(o.Adapters),
+		Topology: o.Topology, Clock: o.Clock, Log: o.Log, Version: o.Version,
+		Believed: c.believed, Again: c.runAgain,
 	}
 	if o.Peers != nil {
 		c.servers = store.NewServers(c.st)
@@ -198,7 +207,8 @@ func authority(dir string, now time.Time) (*pki.CA, error) {
 }
 
 // Run serves, and leads whenever it is this server's turn, until ctx ends or
-// something breaks that no waiting mends. It returns when all has ended.
+// something breaks that no waiting mends. It returns when all has ended. With ErrAgain
+// it is to be closed, and opened and run anew without Peers.Join.
 func (c *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -220,30 +230,56 @@ func (c *Server) Run(ctx context.Context) error {
 			cancel()
 		})
 	}
-	run("server", func(ctx context.Context) error { return c.srv.Serve(ctx, l) })
-	if c.servers == nil {
-		run("server", func(ctx context.Context) error { return c.alone(ctx) })
-	} else {
-		run("server", func(ctx context.Context) error { return c.elected(ctx) })
-		group.Go(func() { c.servers.Run(ctx, c.told) })
+	// The door closes when leadership was handed over: one that is closed tells the others
+	// that this process is gone.
+	serving, closeDoor := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeDoor()
+	run("server", func(context.Context) error { return c.srv.Serve(serving, l) })
+	group.Go(func() { c.keeper().Run(ctx) })
+	decide := c.alone
+	if c.servers != nil {
+		decide = c.elected
+	}
+	run("server", func(ctx context.Context) error { defer closeDoor(); return decide(ctx) })
+	if c.servers != nil {
+		v := &vigil{c: c}
+		group.Go(func() {
+			c.servers.Run(ctx, func(l store.Leader) { c.told(l); v.over(ctx, l) })
+			v.close()
+			v.group.Wait()
+		})
 		group.Go(func() { c.announce(ctx) })
 	}
+	var again error
+	group.Go(func() {
+		select {
+		case <-c.again:
+			again = ErrAgain
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	if c.o.OnReady != nil {
 		c.o.OnReady(address)
 	}
 	group.Wait()
 	close(errs)
-	var failed error
+	failed := again
 	for e := range errs {
 		failed = errors.Join(failed, e)
 	}
 	return failed
 }
 
+// adminIdentity makes or renews the identity for the command line of this machine.
+func (c *Server) adminIdentity() error {
+	_, err := c.ca.Issue(AdminDir(c.o.Dir), pki.RoleAdmin, Owner(), c.o.Clock.Wall(), pki.ServerLife)
+	return err
+}
+
 // admin keeps an identity for the command line of this machine.
 func (c *Server) admin(address string) error {
-	dir := AdminDir(c.o.Dir)
-	if _, err := c.ca.Issue(dir, pki.RoleAdmin, Owner(), c.o.Clock.Wall(), pki.ServerLife); err != nil {
+	if err := c.adminIdentity(); err != nil {
 		return err
 	}
 	if err := os.WriteFile(AddressFile(c.o.Dir), []byte(address+"\n"), 0o600); err != nil {

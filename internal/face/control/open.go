@@ -26,6 +26,7 @@ type began struct {
 	Schema   int            `json:"schema"`
 	Existing []store.Member `json:"existing,omitempty"` // of the store that was joined; none: it was this server's own
 	Started  bool           `json:"started"`            // it was there once
+	Prefix   string         `json:"prefix,omitempty"`   // in the existing etcd that is the store; "": the store is embedded
 }
 
 func (c *Server) beganFile() string { return filepath.Join(c.o.Dir, beganName) }
@@ -49,6 +50,12 @@ func Fresh(dir string) error {
 	return nil
 }
 
+// FreshExisting says of a folder that its store is restored in an existing etcd, below a
+// prefix.
+func FreshExisting(dir, prefix string) error {
+	return keepBegan(filepath.Join(dir, beganName), began{Schema: 1, Started: true, Prefix: prefix})
+}
+
 // beganName is the file that says how a server's part of the store began.
 const beganName = "members.json"
 
@@ -60,8 +67,11 @@ func (c *Server) openStore(ctx context.Context) (err error) {
 		if c.ca, err = authority(caDir, c.o.Clock.Wall()); err != nil {
 			return err
 		}
-		c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: StoreDir(c.o.Dir), Fleet: c.ca.Fleet()})
+		c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: StoreDir(c.o.Dir), Fleet: c.ca.Fleet(), Limits: c.o.Limits})
 		return err
+	}
+	if c.o.Store != nil {
+		return c.openExisting(ctx, caDir)
 	}
 	if token := c.o.Peers.Join; token != nil {
 		err = c.join(ctx, *token, caDir)
@@ -79,8 +89,8 @@ func (c *Server) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	trusted := filepath.Join(c.identityDir(), "authority.pem")
-	if err := renameio.WriteFile(trusted, pki.PEM(id.Authority()), 0o600); err != nil {
+	c.storeBelieves = bundle(c.ca.Trust().Authorities())
+	if err := renameio.WriteFile(c.trustedFile(), c.storeBelieves, 0o600); err != nil {
 		return fmt.Errorf("keep the authority's certificate for the store: %w", err)
 	}
 	p := c.o.Peers
@@ -92,9 +102,9 @@ func (c *Server) openStore(ctx context.Context) (err error) {
 		c.o.Log.Warn("waiting for a majority of the servers: until they are there, nothing is decided (start them; `fettle servers` on one that runs lists them)")
 	})
 	defer waiting.Stop()
-	c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: StoreDir(c.o.Dir), Fleet: c.ca.Fleet(), Peers: &store.Peers{
+	c.st, err = store.OpenEtcd(ctx, store.EtcdOptions{Dir: StoreDir(c.o.Dir), Fleet: c.ca.Fleet(), Limits: c.o.Limits, Peers: &store.Peers{
 		Name: id.Name.ID, Listen: p.Listen, Advertise: p.Advertise, Address: address, Existing: how.Existing,
-		CertFile: pki.IdentityFile(c.identityDir(), pki.RoleServer), AuthorityFile: trusted, ServerName: pki.ServerName,
+		CertFile: pki.IdentityFile(c.identityDir(), pki.RoleServer), AuthorityFile: c.trustedFile(), ServerName: pki.ServerName,
 	}})
 	if err != nil {
 		return err
@@ -139,16 +149,22 @@ func (c *Server) howItBegan() (began, error) {
 	if err != nil {
 		return began{}, fmt.Errorf("how this server's part of the store began: %s: %w (restore it from a backup)", c.beganFile(), err)
 	}
+	if how.Prefix != "" && how.Started {
+		return began{}, fmt.Errorf("this server's store is an existing etcd, below %s (name it with --store; to move to a store of the servers' own: `fettle backup` while it runs, then `fettle restore` into another folder)", how.Prefix)
+	}
+	how.Prefix = "" // it was named, and never reached
 	if how.Started && !store.Holds(StoreDir(c.o.Dir)) {
 		return began{}, fmt.Errorf("this server's part of the store is gone from %s: begun anew it would forget what it has voted for. Where other servers run: move %s aside, take this one out with `fettle remove-server` there, and join it again with a new token. Where none does: restore a backup", StoreDir(c.o.Dir), c.o.Dir)
 	}
 	return how, nil
 }
 
-func (c *Server) keepBegan(how began) error {
+func (c *Server) keepBegan(how began) error { return keepBegan(c.beganFile(), how) }
+
+func keepBegan(file string, how began) error {
 	data, err := json.Marshal(how)
 	if err == nil {
-		err = renameio.WriteFile(c.beganFile(), data, 0o600)
+		err = renameio.WriteFile(file, data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keep how this server's part of the store began: %w", err)

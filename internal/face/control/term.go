@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fettle/internal/fleet/store"
+	"fettle/internal/judge/incident"
 	"fettle/internal/loop"
 )
 
@@ -23,7 +24,8 @@ func (c *Server) alone(ctx context.Context) error {
 	return c.lead(ctx)
 }
 
-// elected stands for election again and again, and leads while it is elected.
+// elected stands for election again and again, and leads while it is elected. It ends
+// with store.ErrRemoved when the server was taken out of the fleet.
 func (c *Server) elected(ctx context.Context) error {
 	last := ""
 	complain := func(what string, err error) {
@@ -34,6 +36,9 @@ func (c *Server) elected(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		term, err := c.st.Campaign(ctx)
+		if errors.Is(err, store.ErrRemoved) {
+			return err
+		}
 		if err != nil {
 			complain("this server does not stand for election at present; it is tried again", err)
 			pause(ctx, againAfter)
@@ -55,6 +60,9 @@ func (c *Server) elected(ctx context.Context) error {
 		end()
 		<-lost
 		complain("leading ended with an error", err)
+		if ctx.Err() != nil {
+			term.HandOver()
+		}
 		complain("leadership ends with its lease", term.Resign())
 		c.o.Log.Info("this server leads no more")
 		if ctx.Err() == nil {
@@ -92,6 +100,27 @@ func (c *Server) lead(ctx context.Context) error {
 		failed = errors.Join(failed, e)
 	}
 	return failed
+}
+
+// mindWait bounds a question to the mind of a term that may have ended.
+const mindWait = 10 * time.Second
+
+// keeper keeps this server's store small, and holds what the others let go.
+func (c *Server) keeper() *store.Keeper {
+	o := store.KeeperOptions{
+		Wall: c.o.Clock.Wall, Log: c.o.Log,
+		Forgettable: func(ctx context.Context, newest int, before time.Time) (ids []string, err error) {
+			ctx, cancel := context.WithTimeout(ctx, mindWait)
+			defer cancel()
+			err = c.Loop().Ask(ctx, func(m *incident.Mind) { ids = m.Forgettable(newest, before) })
+			return ids, err
+		},
+		Forget: func(ids []string) { c.Loop().Feed(incident.Input{Forget: ids}) },
+	}
+	if c.o.Peers != nil {
+		o.Fetch = c.srv.FetchSegment
+	}
+	return store.NewKeeper(c.st, o)
 }
 
 // told notes who leads.

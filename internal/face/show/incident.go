@@ -88,6 +88,7 @@ func (p *Printer) Incident(in fettle.Incident) {
 	if in.Why != "" {
 		p.Text("  why      ", in.Why)
 	}
+	p.alone(in.Alone)
 	p.Diagnosis(in.Diagnosis)
 	if in.Plan != nil {
 		p.Plan(*in.Plan)
@@ -98,6 +99,13 @@ func (p *Printer) Incident(in fettle.Incident) {
 	}
 	for _, r := range in.Receipts {
 		p.Receipt(r)
+	}
+}
+
+// alone says that an agent went through it by itself.
+func (p *Printer) alone(a *fettle.Alone) {
+	if a != nil {
+		p.Text("  alone    ", fmt.Sprintf("by the agent of %s, which reached no server (permit %s)", a.Host, a.Permit))
 	}
 }
 
@@ -158,6 +166,7 @@ func (p *Printer) Explain(in fettle.Incident) {
 	if in.Why != "" {
 		p.Text("  now      ", in.Why)
 	}
+	p.alone(in.Alone)
 	p.Line("%s", p.Bold("  Why this cause"))
 	p.Diagnosis(in.Diagnosis)
 	p.Line("%s", p.Bold("  What was decided, and on what"))

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"fettle/internal/act/armed"
 	"fettle/internal/face/control"
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/agent"
@@ -34,8 +35,12 @@ type Agent struct {
 	Dir       string // identity, journal and what was found; made if it is not there
 	ConfigDir string // "": only what the adapters find
 	RunFile   string // agent.Options.RunFile
+	// GossipListen is agent.Options.GossipListen.
+	GossipListen string
 	// Machine opens the machine under the identity that it joined with.
 	Machine func(ctx context.Context, host string) (machine.Machine, func() error, error)
+	// Arms takes back what cut the machine off; nil: what could do that is refused.
+	Arms func(machine.Machine) *armed.Arms
 }
 
 // Fleet is the whole, ready to run.
@@ -119,9 +124,14 @@ func (f *Fleet) agent(ctx context.Context, a Agent, address string) error {
 	if err != nil {
 		return err
 	}
+	var arms *armed.Arms
+	if a.Arms != nil {
+		arms = a.Arms(m)
+	}
 	ag, err := agent.New(agent.Options{
-		Server: address, Identity: id, IdentityDir: a.Dir, StateDir: a.Dir, ConfigDir: a.ConfigDir, RunFile: a.RunFile,
-		Machine: m, Adapters: f.o.Adapters, Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: f.o.Version, Log: f.o.Log.With("agent", a.Label),
+		Arms:   arms,
+		Server: address, Identity: id, IdentityDir: a.Dir, StateDir: a.Dir, ConfigDir: a.ConfigDir, RunFile: a.RunFile, GossipListen: a.GossipListen,
+		Machine: m, Adapters: f.o.Adapters, Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: f.o.Version, Log: f.o.Log.With("agent", a.Label), Books: f.o.Books,
 	})
 	if err != nil {
 		return errors.Join(err, done())

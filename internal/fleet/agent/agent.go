@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,17 +15,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fettle/internal/act/execute"
+	"fettle/internal/act/armed"
 	"fettle/internal/act/journal"
+	"fettle/internal/act/roster"
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/executor"
 	"fettle/internal/fleet/pki"
+	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/condition"
 	"fettle/internal/judge/expr"
+	"fettle/internal/judge/runbook"
 	"fettle/internal/machine"
 )
-
-// closeWait is how long steps that are under way may go on when the agent stops.
-const closeWait = 10 * time.Second
 
 // Options is what an Agent runs with.
 type Options struct {
@@ -35,12 +38,31 @@ type Options struct {
 	Machine     machine.Machine
 	Adapters    []machine.Adapter
 	Catalogues  []fettle.Catalogue // besides the adapters' own, so that rules may read them
-	// Allow is this machine's own allow-list of actions. nil: everything that its
-	// adapters can do.
+	// Executor is the executor beside this process, which does the steps. nil: this
+	// process has its own, with its journal in StateDir.
+	Executor executor.Hands
+	// ActionsFile is the machine's own list of what may be done, for an executor of this
+	// process (executor.Options). "": everything that its adapters can do.
+	ActionsFile string
+	// Allow is asked besides, of an executor of this process. nil: everything.
 	Allow func(action string) bool
-	// RunFile is this machine's own list of who may run commands on it ("fettle run"),
-	// which ParseRunPolicy reads. "", or a file that is not there or of no use: nobody.
+	// RunFile is this machine's own list of who may run commands on it ("fettle run"), for
+	// an executor of this process (executor.Options).
 	RunFile string
+	// Arms takes back what cut this machine off, for an executor of this process. nil:
+	// what could do that is refused.
+	Arms *armed.Arms
+	// Local reports whether a server's address is on this machine, so that reaching it
+	// does not tell that the machine can be reached. nil: this machine's own addresses
+	// are.
+	Local func(ctx context.Context, address string) bool
+	// GossipListen is where this host takes part in the gossip of its ring: GossipAuto, or
+	// one address of it and a port. "": it does not gossip.
+	GossipListen string
+	Dial         wire.Dialer // how a server is reached; nil: over TCP
+	// Jitter returns a time below most, so that many agents do not come at once.
+	// nil: one by chance.
+	Jitter  func(most time.Duration) time.Duration
 	Version string       // of the program
 	Log     *slog.Logger // nil: nothing is logged
 	// Digest is how long a confirmation of what did not change may wait for others.
@@ -52,23 +74,39 @@ type Options struct {
 	// OnDurable is told of what stands in this agent's journal, as
 	// journal.Options.OnDurable is. nil: nobody is told.
 	OnDurable func(first journal.Seq, records int)
+	// Books are the runbooks by which this machine mends itself under its standing
+	// permit while it reaches no server (incident.Options.Books). nil: it does nothing
+	// then but observe.
+	Books func(*expr.Env, []fettle.Catalogue) (*runbook.Set, error)
+	// AloneAfter is how long it must have reached none. 0: fifteen seconds.
+	AloneAfter time.Duration
+	// OnAlone is told of what stands in the log that it keeps meanwhile, as OnDurable.
+	OnAlone func(first journal.Seq, records int)
 }
 
 // Agent runs on one machine. Use it once.
 type Agent struct {
-	o        Options
-	host     fettle.Subject
-	fleet    string
-	identity atomic.Pointer[pki.Identity]
-	cats     []fettle.Catalogue
-	picture  *picture
-	crew     *crew
-	freeze   *freeze
-	servers  *servers // set by Run, as executor is
-	executor *execute.Executor
-	epochs   epochs
-	refuses  string // why the server is not obeyed, as the log was told last; connect's own
-	unbound  bool   // set by a test: no server is held to the head of its log
+	o          Options
+	host       fettle.Subject
+	fleet      string
+	identity   atomic.Pointer[pki.Identity]
+	renewing   sync.Mutex // held while the identity is changed
+	cats       []fettle.Catalogue
+	picture    *picture
+	crew       *crew
+	freeze     freeze
+	gossip     *gossip
+	servers    *servers // set by Run, as hands and process are
+	hands      executor.Hands
+	process    string // incarnation of this process, and of an executor in it
+	contact    *contact
+	solo       solo
+	began      time.Time
+	onPurpose  map[fettle.Code]bool
+	permitless string        // why nothing is permitted, as the log was told last; serve's own
+	refuses    string        // why the server is not obeyed, as the log was told last; connect's own
+	homeAfter  time.Duration // homeAfter, but in a test
+	unbound    bool          // set by a test: no server is held to the head of its log
 }
 
 // New makes an agent that does nothing until Run. The error names every mistake in
@@ -80,14 +118,23 @@ func New(o Options) (*Agent, error) {
 	if o.Rediscover <= 0 {
 		o.Rediscover = time.Minute
 	}
-	if o.Allow == nil {
-		o.Allow = func(string) bool { return true }
+	if o.AloneAfter <= 0 {
+		o.AloneAfter = aloneAfter
+	}
+	if o.Jitter == nil {
+		o.Jitter = mathrand.N[time.Duration]
+	}
+	if o.Local == nil {
+		o.Local = onThisMachine
+	}
+	if o.Executor != nil {
+		o.Machine.Filesystems = askingExecutor{o.Machine.Filesystems, o.Executor}
 	}
 	name := o.Identity.Name
 	if name.Role != pki.RoleAgent || o.Machine.Identity.Host != name.Host() {
 		return nil, fmt.Errorf("agent: the machine is %s, and the identity is of %s (join this machine)", o.Machine.Identity.Host, name)
 	}
-	a := &Agent{o: o, host: name.Host(), fleet: name.Fleet}
+	a := &Agent{o: o, host: name.Host(), fleet: name.Fleet, process: rand.Text(), homeAfter: homeAfter}
 	a.identity.Store(o.Identity)
 	for _, ad := range o.Adapters {
 		a.cats = append(a.cats, ad.Catalogue())
@@ -101,9 +148,12 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+	a.onPurpose = purposes(joined)
+	a.began = o.Machine.Clock.Now()
+	a.contact = newContact(a.began)
 	a.picture = newPicture(o.Machine.Clock, judge)
 	a.crew = newCrew(a)
-	a.freeze = newFreeze(filepath.Join(o.StateDir, freezeName))
+	a.gossip = newGossip(a)
 	return a, nil
 }
 
@@ -114,34 +164,36 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.identity.Load().InTime(a.o.Machine.Clock.Wall()); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
-	if err := a.checkConfig(); err != nil {
+	if err := a.finder().Check(); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
 	if err := os.MkdirAll(a.o.StateDir, 0o700); err != nil {
 		return fmt.Errorf("agent: state folder: %w", err)
 	}
-	j, err := journal.Open(ctx, filepath.Join(a.o.StateDir, "journal"), journal.Options{Clock: a.o.Machine.Clock, OnDurable: a.o.OnDurable})
-	if err != nil {
-		return fmt.Errorf("agent: %w", err)
+	if a.hands = a.o.Executor; a.hands == nil {
+		own, err := a.own(ctx)
+		if err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
+		// Before its adapters are closed.
+		defer func() { err = errors.Join(err, own.Close(ctx), a.crew.close()) }()
+		g, err := own.Greet(ctx)
+		if err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
+		a.hands, a.process = own, g.Incarnation
+	} else {
+		defer func() { err = errors.Join(err, a.crew.close()) }()
 	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	a.freeze.look()
-	a.servers = recallServers(a.o.StateDir, a.o.Server)
+	a.servers = recallServers(a.o.StateDir, a.o.Server, a.host.Name())
 	kept := recall(a.o.StateDir, a.o.Machine.Identity.BootID, a.o.Machine.Clock, a.o.Log)
 	a.picture.remember(kept)
-	a.executor, err = execute.New(execute.Options{
-		Journal: j, Actions: a.actions(), Catalogues: a.cats, Clock: a.o.Machine.Clock, Host: a.host, Fleet: a.fleet,
-		Frozen: a.freeze.here, Allow: a.o.Allow, NewEpoch: a.epochs.allow,
-	})
-	if err != nil {
-		return fmt.Errorf("agent: %w", err)
-	}
-
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	errs := make(chan error, 4) // one for each that runs
-	for _, run := range []func(context.Context) error{a.crew.run, a.picture.run, kept.run, a.connect} {
+	a.gossip.recall()
+	errs := make(chan error, 6) // one for each that runs
+	for _, run := range []func(context.Context) error{a.crew.run, a.picture.run, kept.run, a.gossip.run, a.connect, a.alone} {
 		wg.Go(func() {
 			errs <- run(ctx)
 			cancel()
@@ -153,27 +205,16 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	for e := range errs {
 		err = errors.Join(err, e)
 	}
-	// The caller's context has ended; steps that are under way still may.
-	last, done := context.WithTimeout(context.WithoutCancel(ctx), closeWait)
-	defer done()
-	err = errors.Join(err, a.executor.Close(last), a.crew.close())
-	if kerr := a.executor.KeepHead(); kerr != nil {
-		a.o.Log.Warn("the next start will know an earlier head of the server's log", "error", kerr)
-	}
 	return err
 }
 
-// actions are all that the adapters' catalogues name; each finds, when it is
-// called, who does it.
-func (a *Agent) actions() map[string]fettle.Action {
-	out := map[string]fettle.Action{}
-	for _, c := range a.cats {
-		for _, spec := range c.Actions {
-			out[spec.Name] = &routed{name: spec.Name, crew: a.crew}
-		}
-	}
-	return out
+// finder finds which configurations are to be open.
+func (a *Agent) finder() roster.Finder {
+	return roster.Finder{Adapters: a.o.Adapters, Machine: a.o.Machine, Dir: a.o.ConfigDir, Kept: filepath.Join(a.o.StateDir, foundDir), Log: a.o.Log}
 }
+
+// foundDir is where, under the state folder, what was found is kept.
+const foundDir = "found"
 
 // kinds are the kinds of subjects that this agent can look at.
 func (a *Agent) kinds() []string {

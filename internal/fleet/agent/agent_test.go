@@ -157,11 +157,14 @@ func options(t *testing.T, l *lamp) Options {
 	}
 }
 
-func start(t *testing.T, o Options) (*Agent, func()) {
+func start(t *testing.T, o Options, change ...func(*Agent)) (*Agent, func()) {
 	t.Helper()
 	a, err := New(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range change {
+		c(a)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -412,7 +415,7 @@ func TestSilentServer(t *testing.T) {
 	}
 	o.Server = l.Addr().String()
 	mute := &mute{fleet: ca.Fleet(), came: make(chan struct{}, 16)}
-	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }))...)
+	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }), wire.NewTurnstile())...)
 	wire.RegisterAgentServiceServer(g, mute)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()

@@ -48,7 +48,7 @@ func (c *crew) run(ctx context.Context) error {
 	defer wg.Wait()
 	errs := make(chan error, 1) // the first runner that does not return as it should
 	for {
-		for _, conf := range c.a.configurations(ctx) {
+		for _, conf := range c.a.finder().Find(ctx) {
 			h := c.open(ctx, conf)
 			if h == nil {
 				continue
@@ -98,6 +98,9 @@ func (c *crew) open(ctx context.Context, conf roster.Conf) *hand {
 	err := func() (err error) {
 		if h.instance, err = conf.Adapter.Open(ctx, c.a.o.Machine, conf.Text); err != nil {
 			return err
+		}
+		if c.a.o.Executor != nil {
+			h.instance = rooted{h.instance, conf.Key(), c.a.o.Executor, c.a.o.Machine.Clock}
 		}
 		h.runner, err = probe.New(probe.Options{
 			Instances: []fettle.Instance{h.instance}, Clock: c.a.o.Machine.Clock, Host: c.a.host, Digest: c.a.o.Digest,
@@ -281,6 +284,24 @@ func best(list []fettle.Observation) []fettle.Observation {
 		return strings.Compare(string(a.Subject)+" "+a.Probe, string(b.Subject)+" "+b.Probe)
 	})
 	return out
+}
+
+// candidates is executor.Routed.Candidates: who sees the target is known.
+func (c *crew) candidates(_ context.Context, name string, target fettle.Subject) (all, own []fettle.Action) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(c.hands)) {
+		h := c.hands[key]
+		action, ok := h.instance.Actions()[name]
+		if !ok {
+			continue
+		}
+		all = append(all, action)
+		if c.owner[target][h] {
+			own = append(own, action)
+		}
+	}
+	return all, own
 }
 
 // probes lists the probes of what is open, sorted.

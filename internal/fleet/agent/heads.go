@@ -1,106 +1,108 @@
 package agent
 
 import (
-	"bytes"
-	"fmt"
+	"context"
+	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
-	"fettle/internal/act/execute"
-	"fettle/internal/fleet/loghead"
+	"fettle/internal/fleet/executor"
+	"fettle/internal/fleet/warrant"
 	"fettle/internal/fleet/wire"
 )
 
-// distrustHint is what to do about a head that cannot be believed.
-const distrustHint = "find out who answers as this fleet's server; nothing is done at its word until it shows a head of its log that a server of the fleet has signed"
-
-// keptHead is the head of the server's log that this agent keeps, for the hello;
-// nil where it keeps none.
-func (a *Agent) keptHead() *wire.LogHead {
-	h, ok := a.executor.Head()
-	if !ok {
+// wireHead is the head of the server's log that the executor keeps, for the hello; nil
+// where it keeps none.
+func wireHead(h *executor.Head) *wire.LogHead {
+	if h == nil {
 		return nil
 	}
 	return &wire.LogHead{Epoch: h.Epoch, Entries: h.Entries, Hash: h.Hash}
 }
 
-// meet holds the server of a new session to the last head that this agent keeps.
-// What is wrong with it ends no session: the machine is still observed, and what is
-// observed is told; only nothing is done.
-func (x *session) meet(asked *wire.LogHead, signed *wire.SignedHead) {
-	if x.a.unbound {
-		return
+// signed is a note of the wire, nil where there is none.
+func signed(m interface {
+	GetNote() []byte
+	GetCertificate() []byte
+}) *warrant.Signed {
+	if len(m.GetNote()) == 0 {
+		return nil
 	}
-	if signed == nil {
-		x.follows(x.a.executor.Meet(nil, ""))
-		return
-	}
-	head, st, err := x.opened(signed)
-	switch {
-	case err != nil:
-	case asked == nil:
-		err = x.a.executor.Meet(&head, "")
-	case st.Place == nil || st.Place.Seq != asked.GetEntries():
-		err = x.a.executor.Distrust(distrustHint, fmt.Sprintf("the server does not say what stands at entry %d of its log", asked.GetEntries()))
-	default:
-		err = x.a.executor.Meet(&head, st.Place.Hash)
-	}
-	x.follows(err)
+	return &warrant.Signed{Note: m.GetNote(), Certificate: m.GetCertificate()}
 }
 
-// follow takes a later head of the session, where a message has one. It is called
-// in the order of the messages.
-func (x *session) follow(signed *wire.SignedHead) {
-	if x.a.unbound || signed == nil {
-		return
+// meet has the executor hold the server of a new session to the last head that it
+// keeps. What is wrong with it ends no session: the machine is still observed, and what
+// is observed is told; only nothing is done.
+func (x *session) meet(asked *executor.Head, w *wire.Welcome) error {
+	if x.a.unbound || x.greeting.Incarnation == away {
+		return nil
 	}
-	head, _, err := x.opened(signed)
+	ctx, cancel := x.soon()
+	defer cancel()
+	why, err := x.a.hands.Meet(ctx, executor.Introduction{Asked: asked, Log: signed(w.GetLog()), Charter: signed(w.GetEpoch())})
 	if err == nil {
-		err = x.a.executor.Follow(head)
+		x.follows(0, why)
 	}
-	x.follows(err)
+	return err
 }
 
-// opened verifies a head. One that cannot be believed is one of a server that is
-// not obeyed.
-func (x *session) opened(signed *wire.SignedHead) (execute.LogHead, loghead.Statement, error) {
-	st, err := x.statement(signed)
-	if err == nil && st.Fleet != x.a.fleet {
-		err = fmt.Errorf("it is of fleet %s", st.Fleet)
-	}
-	if err != nil {
-		return execute.LogHead{}, st, x.a.executor.Distrust(distrustHint, "the head that the server shows of its log cannot be believed: "+err.Error())
-	}
-	return execute.LogHead{Epoch: st.Epoch, Entries: st.Entries, Hash: st.Hash, Note: string(signed.GetNote()), Certificate: signed.GetCertificate()}, st, nil
+// shows is an executor in another process: what is shown to it arrives in order, and
+// need not be waited for.
+type shows interface {
+	Show(ctx context.Context, head warrant.Signed) (wait func() (string, error))
 }
 
-func (x *session) statement(signed *wire.SignedHead) (loghead.Statement, error) {
-	if x.verifier == nil || !bytes.Equal(x.certificate, signed.GetCertificate()) {
-		v, err := x.a.identity.Load().ServerNotes(signed.GetCertificate(), x.a.o.Machine.Clock.Wall())
+// follow shows the executor a later head of the session, where a message has one. It
+// is called in the order of the messages; what is handed to the executor from then on
+// comes to it after the head.
+func (x *session) follow(head *wire.SignedHead) {
+	s := signed(head)
+	if x.a.unbound || s == nil || x.greeting.Incarnation == away {
+		return
+	}
+	x.heads++
+	n := x.heads
+	ctx, cancel := x.soon()
+	followed := func(why string, err error) {
+		cancel()
 		if err != nil {
-			return loghead.Statement{}, err
+			x.cancel(err) // the next session begins with another executor, or without
+			return
 		}
-		x.verifier, x.certificate = v, signed.GetCertificate()
+		x.follows(n, why)
 	}
-	return loghead.Open(signed.GetNote(), x.verifier)
+	if far, ok := x.a.hands.(shows); ok {
+		wait := far.Show(ctx, *s)
+		x.wg.Go(func() { followed(wait()) })
+		return
+	}
+	followed(x.a.hands.Follow(ctx, *s))
 }
 
-// verifying is who signed the last head of a session: the same as a rule.
-type verifying struct {
-	verifier    note.Verifier
-	certificate []byte
+// refusal is why this server is not obeyed, as the last head that was answered for says.
+type refusal struct {
+	mu  sync.Mutex
+	of  uint64 // the number of that head
+	why string
 }
 
-// follows tells the server, and once the log, that this agent takes its steps (nil)
-// or why not.
-func (x *session) follows(err error) {
-	why := ""
-	if err != nil {
-		why = err.Error()
+func (r *refusal) now() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.why
+}
+
+// follows tells the server, and once the log, that this agent takes its steps ("") or
+// why not, as its head of this number says.
+func (x *session) follows(of uint64, why string) {
+	x.refuses.mu.Lock()
+	defer x.refuses.mu.Unlock()
+	if of < x.refuses.of { // a later one was answered for already
+		return
 	}
-	if why != x.refuses {
-		x.refuses = why
+	x.refuses.of = of
+	if why != x.refuses.why {
+		x.refuses.why = why
 		x.push(func(time.Time) *wire.SessionRequest {
 			return &wire.SessionRequest{What: &wire.SessionRequest_LogState{LogState: &wire.LogState{Refused: why}}}
 		})

@@ -20,6 +20,7 @@ type JoinOptions struct {
 	Dir   string           // where the identity is kept
 	Label string           // the machine's host name
 	Wall  func() time.Time // the machine's wall clock
+	Dial  wire.Dialer      // how the server is reached; nil: over TCP
 }
 
 // Join makes this machine part of the token's fleet, and keeps its identity. A
@@ -36,7 +37,7 @@ func Join(ctx context.Context, o JoinOptions) (*pki.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	conn, err := wire.Dial(o.Token.Address, pki.JoinTLS(o.Token.Pin, o.Wall))
+	conn, err := o.Dial.Client(o.Token.Address, pki.JoinTLS(o.Token.Pin, o.Wall))
 	if err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
@@ -48,7 +49,7 @@ func Join(ctx context.Context, o JoinOptions) (*pki.Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join %s: %w", o.Token.Address, said(err))
 	}
-	id, err := req.Complete(resp.GetCertificate(), resp.GetAuthority(), o.Token.Pin)
+	id, err := req.CompleteBelieving(resp.GetCertificate(), resp.GetAuthority(), o.Token.Pin, resp.GetAuthoritiesSerial(), resp.GetAuthorities())
 	if err != nil {
 		return nil, fmt.Errorf("join %s: %w", o.Token.Address, err)
 	}
@@ -58,10 +59,14 @@ func Join(ctx context.Context, o JoinOptions) (*pki.Identity, error) {
 	return id, nil
 }
 
-// renew gets a new certificate when two thirds of this one's life are over.
+// renew gets a new certificate when two thirds of this one's life are over, or when the
+// fleet has another authority issue them now. After the latter the error is errRenewed:
+// the session is to begin anew, under that certificate.
 func (a *Agent) renew(ctx context.Context, conn *grpc.ClientConn) error {
+	a.renewing.Lock()
+	defer a.renewing.Unlock()
 	id := a.identity.Load()
-	if !id.Due(a.o.Machine.Clock.Wall()) {
+	if !id.Due(a.o.Machine.Clock.Wall()) && !id.Outdated() {
 		return nil
 	}
 	req, err := id.Renewal()
@@ -74,7 +79,7 @@ func (a *Agent) renew(ctx context.Context, conn *grpc.ClientConn) error {
 	if err != nil {
 		return fmt.Errorf("renew the certificate: %w", said(err))
 	}
-	fresh, err := req.Complete(resp.GetCertificate(), id.Authority(), id.Pin())
+	fresh, err := req.Renewed(resp.GetCertificate(), id)
 	if err != nil {
 		return fmt.Errorf("renew the certificate: %w", err)
 	}
@@ -84,7 +89,10 @@ func (a *Agent) renew(ctx context.Context, conn *grpc.ClientConn) error {
 		}
 	}
 	a.identity.Store(fresh)
-	a.o.Log.Info("the certificate was renewed", "expires", fresh.Expires())
+	a.o.Log.Info("the certificate was renewed", "expires", fresh.Expires(), "authority", fresh.Pin())
+	if fresh.Pin() != id.Pin() {
+		return errRenewed
+	}
 	return nil
 }
 

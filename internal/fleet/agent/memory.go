@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/executor"
 	"fettle/internal/machine"
 )
 
@@ -35,7 +36,7 @@ const memoryAgain = 10 * time.Second
 // It keeps what is raised, not what is clear or unknown: a condition that is lost
 // sight of stays here as it was.
 type memory struct {
-	file  spare
+	file  executor.Spare
 	boot  string
 	clock machine.Clock
 	log   *slog.Logger
@@ -81,10 +82,10 @@ func parseRemembered(data []byte) (remembered, error) {
 // was off, and by which clock it was set then is not known.
 func recall(stateDir, boot string, clock machine.Clock, log *slog.Logger) *memory {
 	m := &memory{
-		file: spare{path: filepath.Join(stateDir, memoryName)}, boot: boot, clock: clock, log: log,
+		file: executor.Spare{Path: filepath.Join(stateDir, memoryName)}, boot: boot, clock: clock, log: log,
 		dirty: make(chan struct{}, 1), raised: map[fettle.ConditionKey]fettle.Condition{},
 	}
-	data, err := os.ReadFile(m.file.path)
+	data, err := os.ReadFile(m.file.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m
 	}
@@ -93,7 +94,7 @@ func recall(stateDir, boot string, clock machine.Clock, log *slog.Logger) *memor
 		r, err = parseRemembered(data)
 	}
 	if err != nil {
-		log.Warn("what was raised when the agent last ran is not known: all is judged as if seen for the first time", "file", m.file.path, "error", err)
+		log.Warn("what was raised when the agent last ran is not known: all is judged as if seen for the first time", "file", m.file.Path, "error", err)
 		return m
 	}
 	for _, c := range r.Raised {
@@ -177,5 +178,5 @@ func (m *memory) keep() error {
 	if err != nil {
 		return err
 	}
-	return m.file.write(data)
+	return m.file.Write(data)
 }

@@ -3,13 +3,11 @@ package agent
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -179,37 +177,6 @@ func TestMemoryThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestSpareNeedsNoRoom: replacing the file takes no block that it does not have.
-func TestSpareNeedsNoRoom(t *testing.T) {
-	s := spare{path: filepath.Join(t.TempDir(), "f")}
-	inodes := map[uint64]bool{}
-	for i := range 10 {
-		text := fmt.Sprintf("text %d %s.", i, strings.Repeat("x", i*100))
-		if err := s.write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(s.path)
-		if err != nil || strings.TrimRight(string(got), " ") != text || len(got) != spareRoom {
-			t.Fatalf("it holds %d bytes, %.40q, %v", len(got), got, err)
-		}
-		for _, path := range []string{s.path, s.other()} {
-			inodes[inode(t, path)] = true
-		}
-	}
-	if len(inodes) != 2 {
-		t.Errorf("%d files were made for ten times of writing, want 2", len(inodes))
-	}
-	if err := s.write(bytes.Repeat([]byte{'y'}, 3*spareRoom)); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.write([]byte("short")); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(s.path); err != nil || strings.TrimRight(string(got), " ") != "short" {
-		t.Errorf("after a long text: %.20q, %v", got, err)
-	}
-}
-
 func FuzzRemembered(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"boot_id":"b","raised":[{"code":"lamp.hot","subject":"lamp:h1/hall","state":"yes","since":"2026-01-02T03:04:05Z","evidence":[{"observer":{"host":"host:h1","probe":"lamp.state"},"asked":"2026-01-02T03:04:05Z","says":"yes","facts":{"heat":95}}]}]}   `))
 	f.Add([]byte(`{"schema":1,"raised":null,"new":{"x":1}}`))
@@ -226,13 +193,4 @@ func FuzzRemembered(f *testing.F) {
 			}
 		}
 	})
-}
-
-func inode(t *testing.T, path string) uint64 {
-	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Sys().(*syscall.Stat_t).Ino
 }

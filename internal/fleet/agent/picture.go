@@ -25,13 +25,15 @@ type picture struct {
 	wake  chan struct{} // has a value when there is something to send
 	retry chan struct{} // has a value when the judge's next time may have changed
 
-	mu     sync.Mutex
-	world  *world.World
-	judge  *condition.Evaluator
-	seen   map[sight]fettle.Observation
-	conds  map[fettle.ConditionKey]bool
-	linked bool // there is a session to tell
-	out    outbox
+	mu      sync.Mutex
+	world   *world.World
+	judge   *condition.Evaluator
+	seen    map[sight]fettle.Observation
+	conds   map[fettle.ConditionKey]bool
+	linked  bool          // there is a session to tell
+	ear     ear           // nil: nobody listens
+	trouble chan struct{} // has a value when a condition changed
+	out     outbox
 }
 
 // sight is one subject as seen by one probe.
@@ -49,7 +51,7 @@ type outbox struct {
 
 func newPicture(clock machine.Clock, judge *condition.Evaluator) *picture {
 	return &picture{
-		clock: clock, wake: make(chan struct{}, 1), retry: make(chan struct{}, 1), world: world.New(), judge: judge,
+		clock: clock, wake: make(chan struct{}, 1), retry: make(chan struct{}, 1), trouble: make(chan struct{}, 1), world: world.New(), judge: judge,
 		seen: map[sight]fettle.Observation{}, conds: map[fettle.ConditionKey]bool{}, out: outbox{alive: map[sight]bool{}},
 	}
 }
@@ -68,6 +70,7 @@ func (p *picture) take(b probe.Batch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	touched := map[fettle.Subject]bool{}
+	var heard []fettle.Observation
 	for _, o := range b.Changed {
 		key := sight{o.Subject, o.Probe}
 		if was, ok := p.seen[key]; ok && was.Asked.Equal(o.Asked) && was.Reason == o.Reason && was.Facts.Equal(o.Facts) && !o.Gone {
@@ -86,6 +89,7 @@ func (p *picture) take(b probe.Batch) {
 		for _, e := range o.Edges {
 			touched[e.From], touched[e.To] = true, true
 		}
+		heard = append(heard, o)
 		if p.linked {
 			p.out.observations = append(p.out.observations, o)
 		}
@@ -100,6 +104,7 @@ func (p *picture) take(b probe.Batch) {
 		p.seen[key] = o
 		p.world.Observe(o)
 		touched[o.Subject] = true
+		heard = append(heard, o)
 		if p.linked {
 			p.out.alive[key] = true
 		}
@@ -109,14 +114,15 @@ func (p *picture) take(b probe.Batch) {
 		list = append(list, s)
 	}
 	slices.Sort(list)
-	p.changed(p.judge.Touch(p.world, p.clock.Now(), list...))
+	p.heard(heard, p.changed(p.judge.Touch(p.world, p.clock.Now(), list...)))
 	p.fold()
 	signal(p.wake)
 	signal(p.retry)
 }
 
-// changed notes what was judged anew. mu is held.
-func (p *picture) changed(list []condition.Change) {
+// changed notes what was judged anew, and returns it. mu is held.
+func (p *picture) changed(list []condition.Change) []fettle.Condition {
+	var out []fettle.Condition
 	for _, c := range list {
 		key := c.After.ConditionKey
 		if _, still := p.world.Condition(key); still {
@@ -130,7 +136,12 @@ func (p *picture) changed(list []condition.Change) {
 		if p.linked {
 			p.out.conditions = append(p.out.conditions, c.After)
 		}
+		out = append(out, c.After)
 	}
+	if len(out) > 0 {
+		signal(p.trouble)
+	}
+	return out
 }
 
 // fold keeps only the latest of each when too much waits. mu is held.
@@ -179,7 +190,7 @@ func (p *picture) run(ctx context.Context) error {
 		case <-p.retry:
 		case <-due:
 			p.mu.Lock()
-			p.changed(p.judge.Tick(p.world, p.clock.Now()))
+			p.heard(nil, p.changed(p.judge.Tick(p.world, p.clock.Now())))
 			p.mu.Unlock()
 			signal(p.wake)
 		}
@@ -193,18 +204,7 @@ func (p *picture) link() {
 	defer p.mu.Unlock()
 	p.linked = true
 	p.out = outbox{alive: map[sight]bool{}}
-	for _, o := range p.seen {
-		p.out.observations = append(p.out.observations, o)
-	}
-	slices.SortFunc(p.out.observations, func(a, b fettle.Observation) int {
-		return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Probe, b.Probe))
-	})
-	for key := range p.conds {
-		if c, ok := p.world.Condition(key); ok {
-			p.out.conditions = append(p.out.conditions, c)
-		}
-	}
-	slices.SortFunc(p.out.conditions, func(a, b fettle.Condition) int { return a.Compare(b.ConditionKey) })
+	p.out.observations, p.out.conditions = p.present()
 	signal(p.wake)
 }
 

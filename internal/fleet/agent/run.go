@@ -5,23 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"fettle/internal/fleet/fanout"
-	"fettle/internal/fleet/pki"
+	"fettle/internal/fettle"
+	"fettle/internal/fleet/executor"
+	"fettle/internal/fleet/warrant"
 	"fettle/internal/fleet/wire"
-	"fettle/internal/machine"
 )
 
 const (
-	// maxCommands is how many commands of people run at once on one machine.
-	maxCommands = 16
-	// maxCommandTime is how long one may run where the server names no end.
-	maxCommandTime = 24 * time.Hour
+	// maxUnderway is how many commands of people one session has under way: more than an
+	// executor runs.
+	maxUnderway = 64
 	// leastAlive is how often a sign of life is given at most.
 	leastAlive = 100 * time.Millisecond
 	// rememberedCommands is how many numbers of commands a session remembers, so
@@ -35,7 +30,6 @@ type command struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	credit chan struct{} // has a value when output may be sent
-	left   int64         // bytes of output that are still wanted; whoever has the credit's
 }
 
 // commands are those of one session.
@@ -65,21 +59,20 @@ func (c *commands) fresh(id uint64) bool {
 	return true
 }
 
-// command begins a command, or says why not. It is called by serve only.
+// command hands a command to the executor, or says why not. It is called by serve only.
 func (x *session) command(w *wire.Command) {
-	x.lookForFreeze() // what is now counts, not what was a second ago
-	why := x.refuses
+	why := x.refuses.now()
 	id := w.GetId()
 	x.mu.Lock()
 	fresh := x.commands.fresh(id)
-	crowded := len(x.commands.running) >= maxCommands
+	crowded := len(x.commands.running) >= maxUnderway
 	var c *command
 	if fresh && !crowded {
-		c = &command{id: id, credit: make(chan struct{}, 1), left: w.GetLimit()}
+		c = &command{id: id, credit: make(chan struct{}, 1)}
 		c.credit <- struct{}{}
 		within := time.Duration(w.GetWithinNs())
-		if within <= 0 || within > maxCommandTime {
-			within = maxCommandTime
+		if within <= 0 || within > executor.MaxCommandTime {
+			within = executor.MaxCommandTime
 		}
 		c.ctx, c.cancel = context.WithTimeout(x.ctx, within)
 		x.commands.running[id] = c
@@ -89,7 +82,7 @@ func (x *session) command(w *wire.Command) {
 	case !fresh: // it has its answer, or will have it
 		return
 	case crowded:
-		x.commandEnd(&wire.CommandEnd{Id: id, Refused: fmt.Sprintf("%d commands run on this host already", maxCommands), Hint: "try again when they have ended"})
+		x.commandEnd(&wire.CommandEnd{Id: id, Refused: fmt.Sprintf("%d commands are under way on this host already", maxUnderway), Hint: "try again when they have ended"})
 		return
 	}
 	x.wg.Go(func() {
@@ -131,64 +124,42 @@ func (x *session) commandCancel(id uint64) {
 	}
 }
 
-// runCommand runs a command, if this machine lets it, and waits for its end.
-// Unfollowed is why this server is not obeyed.
+// runCommand has the executor run a command, and waits for its end. Whether this machine
+// lets it the executor says; unfollowed is why this server is not obeyed.
 func (x *session) runCommand(c *command, w *wire.Command, unfollowed string) *wire.CommandEnd {
-	log := x.a.o.Log.With("by", w.GetBy(), "role", w.GetRole(), "command", fanout.Redact(w.GetArgv()))
-	as, err := x.admits(w, unfollowed)
-	if err != nil {
-		log.Warn("a person's command was refused", "why", err)
-		end := &wire.CommandEnd{Refused: err.Error()}
-		var f *fanout.Failure
-		if errors.As(err, &f) {
-			end.Hint = f.Hint
-		}
-		return end
+	if unfollowed != "" {
+		return &wire.CommandEnd{Refused: "this agent does not obey the server: " + unfollowed, Hint: "see `fettle status`"}
 	}
-	log.Info("a person's command begins", "as", as)
 	over := make(chan struct{})
 	alive := make(chan struct{})
 	go func() {
 		defer close(alive)
 		x.commandAlive(c, time.Duration(w.GetAliveNs()), over)
 	}()
-	out, err := x.a.o.Machine.Commands.Run(c.ctx, machine.Command{
-		Path: w.GetArgv()[0], Args: w.GetArgv()[1:], User: as, Stdout: commandOut{x, c, false}, Stderr: commandOut{x, c, true},
+	end, err := x.a.hands.Run(c.ctx, executor.Command{Body: w.GetProgram(), Signed: personsWord(w), Limit: w.GetLimit()}, func(ctx context.Context, o executor.Output) error {
+		return x.commandOutput(ctx, c, o)
 	})
 	close(over)
 	<-alive
-	end := &wire.CommandEnd{}
 	switch {
-	case err == nil && out.Signal != 0:
-		end.Signal = strings.TrimPrefix(unix.SignalName(syscall.Signal(out.Signal)), "SIG")
-		if end.Signal == "" {
-			end.Signal = fmt.Sprint(out.Signal)
-		}
 	case err == nil:
-		end.Exit = int32(out.Exit)
-	case c.ctx.Err() != nil:
-		end.Error = "it was ended before its own end: " + err.Error()
+	case errors.Is(err, executor.ErrAway):
+		end = executor.Ending{Refused: err.Error(), Hint: "start fettle-executor.service there"}
+	case errors.Is(err, fettle.ErrNotSupported):
+		end = executor.Ending{Refused: "the executor of this host is of an older version, and runs no commands of people", Hint: "restart fettle-executor.service there"}
 	default:
-		end.Refused = err.Error() // it could not be started
+		end = executor.Ending{Error: err.Error(), Hint: "the command may have run; what is left of it ends with its executor: look before you repeat it"}
 	}
-	log.Info("a person's command ended", "as", as, "exit", end.GetExit(), "signal", end.GetSignal(), "error", end.GetError()+end.GetRefused())
-	return end
+	return &wire.CommandEnd{Exit: int32(end.Exit), Signal: end.Signal, Refused: end.Refused, Hint: end.Hint, Error: end.Error}
 }
 
-// admits says as which account a command runs, or why it does not.
-func (x *session) admits(w *wire.Command, unfollowed string) (string, error) {
-	f := x.a.freeze.state()
-	switch {
-	case len(w.GetArgv()) == 0:
-		return "", fanout.Refuse("", "there is no command")
-	case unfollowed != "":
-		return "", fanout.Refuse("see `fettle status`", "this agent does not obey the server: %s", unfollowed)
-	case f.local:
-		return "", fanout.Refuse("see its file "+x.a.freeze.path, "this host is frozen: %s", f.why)
-	case f.fleet:
-		return "", fanout.Refuse("see `fettle thaw`", "the fleet is frozen")
+// personsWord is what a person signed of a command; nil: nothing, since the server, or
+// the fettle that was called, is of an older version.
+func personsWord(w *wire.Command) *warrant.Signed {
+	if w.GetSigned() == nil {
+		return nil
 	}
-	return mayRun(x.a.o.RunFile, w.GetBy(), pki.Role(w.GetRole()), w.GetArgv())
+	return &warrant.Signed{Note: w.GetSigned().GetNote(), Certificate: w.GetSigned().GetCertificate()}
 }
 
 // commandAlive gives signs of life until the command is over.
@@ -207,37 +178,18 @@ func (x *session) commandAlive(c *command, every time.Duration, over <-chan stru
 	}
 }
 
-// commandOut is one stream of a command. It takes output no faster than the server
-// does, and passes over what is not wanted any more.
-type commandOut struct {
-	x      *session
-	c      *command
-	stderr bool
-}
-
-// Write implements io.Writer.
-func (o commandOut) Write(p []byte) (int, error) {
-	written := len(p)
-	for len(p) > 0 {
-		select {
-		case <-o.c.credit:
-		case <-o.c.ctx.Done():
-			return 0, context.Cause(o.c.ctx)
-		}
-		n := min(int64(len(p)), int64(wire.CommandChunk), o.c.left)
-		if n <= 0 {
-			select {
-			case o.c.credit <- struct{}{}: // given back unused
-			default:
-			}
-			return written, nil
-		}
-		o.c.left -= n
-		data := bytes.Clone(p[:n])
-		p = p[n:]
-		o.x.push(func(time.Time) *wire.SessionRequest {
-			return &wire.SessionRequest{What: &wire.SessionRequest_CommandOutput{CommandOutput: &wire.CommandOutput{Id: o.c.id, Data: data, Stderr: o.stderr}}}
-		})
+// commandOutput tells what a command wrote, no faster than the server takes it.
+func (x *session) commandOutput(ctx context.Context, c *command, o executor.Output) error {
+	select {
+	case <-c.credit:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
 	}
-	return written, nil
+	data := bytes.Clone(o.Data)
+	x.push(func(time.Time) *wire.SessionRequest {
+		return &wire.SessionRequest{What: &wire.SessionRequest_CommandOutput{CommandOutput: &wire.CommandOutput{Id: c.id, Data: data, Stderr: o.Stderr}}}
+	})
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"fettle/internal/fleet/pki"
+	"fettle/internal/fleet/warrant"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/machine"
 	"fettle/internal/machine/memmachine"
@@ -23,17 +24,19 @@ type hands struct {
 	wire.UnimplementedAgentServiceServer
 	t     *testing.T
 	fleet string
-	came  chan wire.AgentService_SessionServer
+	ann   *pki.Identity
+	came  chan *played
 	over  chan struct{}
 }
 
 func (h *hands) Session(s wire.AgentService_SessionServer) error {
-	if _, err := s.Recv(); err != nil {
+	first, err := s.Recv()
+	if err != nil {
 		return err
 	}
-	err := s.Send(&wire.SessionResponse{What: &wire.SessionResponse_Welcome{Welcome: &wire.Welcome{Schema: wire.Schema, Fleet: h.fleet, IntervalNs: int64(time.Minute)}}})
+	err = s.Send(&wire.SessionResponse{What: &wire.SessionResponse_Welcome{Welcome: &wire.Welcome{Schema: wire.Schema, Fleet: h.fleet, IntervalNs: int64(time.Minute)}}})
 	select {
-	case h.came <- s:
+	case h.came <- &played{s, h.ann, first.GetHello().GetNonce()}:
 	default: // a second session, after the test's
 	}
 	select {
@@ -43,9 +46,16 @@ func (h *hands) Session(s wire.AgentService_SessionServer) error {
 	return err
 }
 
+// played is a session that a test drives by hand, and the person in it.
+type played struct {
+	wire.AgentService_SessionServer
+	ann   *pki.Identity
+	nonce string
+}
+
 // byHand connects an agent on a machine in memory, on which every program is run,
 // to a server that the test plays.
-func byHand(t *testing.T, does func(machine.Command) (machine.Output, error)) wire.AgentService_SessionServer {
+func byHand(t *testing.T, does func(machine.Command) (machine.Output, error)) *played {
 	t.Helper()
 	ca, err := pki.Init(filepath.Join(t.TempDir(), "pki"), time.Now())
 	if err != nil {
@@ -71,8 +81,12 @@ func byHand(t *testing.T, does func(machine.Command) (machine.Output, error)) wi
 		t.Fatal(err)
 	}
 	o.Server = l.Addr().String()
-	h := &hands{t: t, fleet: ca.Fleet(), came: make(chan wire.AgentService_SessionServer, 1), over: make(chan struct{})}
-	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }))...)
+	ann, err := ca.Mint(pki.RoleAdmin, "ann", time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hands{t: t, fleet: ca.Fleet(), ann: ann, came: make(chan *played, 1), over: make(chan struct{})}
+	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }), wire.NewTurnstile())...)
 	wire.RegisterAgentServiceServer(g, h)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()
@@ -93,7 +107,7 @@ func byHand(t *testing.T, does func(machine.Command) (machine.Output, error)) wi
 }
 
 // next returns the next message about a command.
-func next(t *testing.T, s wire.AgentService_SessionServer) *wire.SessionRequest {
+func next(t *testing.T, s *played) *wire.SessionRequest {
 	t.Helper()
 	for {
 		m, err := s.Recv()
@@ -106,15 +120,26 @@ func next(t *testing.T, s wire.AgentService_SessionServer) *wire.SessionRequest 
 	}
 }
 
-func tell(t *testing.T, s wire.AgentService_SessionServer, m *wire.SessionResponse) {
+func tell(t *testing.T, s *played, m *wire.SessionResponse) {
 	t.Helper()
 	if err := s.Send(m); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func program(id uint64, limit int64) *wire.SessionResponse {
-	return &wire.SessionResponse{What: &wire.SessionResponse_Command{Command: &wire.Command{Id: id, Argv: []string{"note", "x"}, By: "ann", Role: "admin", Limit: limit}}}
+// program is a command of ann's, signed by her.
+func (s *played) program(t *testing.T, id uint64, limit int64) *wire.SessionResponse {
+	t.Helper()
+	body, err := warrant.Program{Argv: []string{"note", "x"}}.Body()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := warrant.SignRun(warrant.Run{Fleet: s.ann.Name.Fleet, Run: fmt.Sprintf("run%d", id), Host: "host:h1", Name: "h1", Nonce: s.nonce, Within: time.Minute, Body: warrant.HashOf(body)}, s.ann)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &wire.SessionResponse{What: &wire.SessionResponse_Command{Command: &wire.Command{
+		Id: id, Program: body, Signed: &wire.SignedCommand{Note: w.Note, Certificate: w.Certificate}, Limit: limit}}}
 }
 
 func ping(id uint64) *wire.SessionResponse {
@@ -131,8 +156,8 @@ func TestCommandOnce(t *testing.T) {
 		<-hold
 		return machine.Output{Stdout: []byte(c.User)}, nil
 	})
-	tell(t, s, program(7, 100))
-	tell(t, s, program(7, 100))
+	tell(t, s, s.program(t, 7, 100))
+	tell(t, s, s.program(t, 7, 100))
 	tell(t, s, ping(1))
 	if m := next(t, s); m.GetPong().GetId() != 1 { // both have been taken in
 		t.Fatalf("%v", m)
@@ -144,7 +169,7 @@ func TestCommandOnce(t *testing.T) {
 	if end := next(t, s).GetCommandEnd(); end.GetId() != 7 || end.GetRefused() != "" || end.GetExit() != 0 {
 		t.Errorf("%v", end)
 	}
-	tell(t, s, program(7, 100))
+	tell(t, s, s.program(t, 7, 100))
 	tell(t, s, ping(2))
 	if m := next(t, s); m.GetPong().GetId() != 2 {
 		t.Errorf("after its end: %v", m)
@@ -160,7 +185,7 @@ func TestCommandWindow(t *testing.T) {
 	s := byHand(t, func(machine.Command) (machine.Output, error) {
 		return machine.Output{Stdout: []byte(strings.Repeat("x", 3*wire.CommandChunk))}, nil
 	})
-	tell(t, s, program(1, wire.CommandChunk+10))
+	tell(t, s, s.program(t, 1, wire.CommandChunk+10))
 	if m := next(t, s).GetCommandOutput(); len(m.GetData()) != wire.CommandChunk {
 		t.Fatalf("the first has %d bytes", len(m.GetData()))
 	}
@@ -182,19 +207,22 @@ func TestCommandWindow(t *testing.T) {
 	}
 }
 
+// atOnce is how many commands an executor runs at once.
+const atOnce = 16
+
 // TestTooManyCommands: what one machine runs at once is bounded, and the one too
 // many is refused, not queued.
 func TestTooManyCommands(t *testing.T) {
 	hold := make(chan struct{})
 	s := byHand(t, func(machine.Command) (machine.Output, error) { <-hold; return machine.Output{}, nil })
-	for i := range uint64(maxCommands + 1) {
-		tell(t, s, program(i+1, 1))
+	for i := range uint64(atOnce + 1) {
+		tell(t, s, s.program(t, i+1, 1))
 	}
-	if end := next(t, s).GetCommandEnd(); end.GetId() != maxCommands+1 || !strings.Contains(end.GetRefused(), "run on this host already") {
+	if end := next(t, s).GetCommandEnd(); end.GetId() == 0 || !strings.Contains(end.GetRefused(), "run on this host already") {
 		t.Errorf("%v", end)
 	}
 	close(hold)
-	for range maxCommands {
+	for range atOnce {
 		if end := next(t, s).GetCommandEnd(); end == nil || end.GetRefused() != "" {
 			t.Errorf("%v", end)
 		}
@@ -210,8 +238,20 @@ func TestCommandOfUnfollowedServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := &session{a: a}
-	if _, err := x.admits(&wire.Command{Argv: []string{"true"}, By: "ann", Role: "admin"}, "its log forked"); err == nil || !strings.Contains(err.Error(), "does not obey the server: its log forked") {
-		t.Error(err)
+	if end := x.runCommand(&command{ctx: t.Context()}, &wire.Command{}, "its log forked"); !strings.Contains(end.GetRefused(), "does not obey the server: its log forked") {
+		t.Error(end)
+	}
+}
+
+// TestCommandOfOlderServer: what only the server says a person wants is not run.
+func TestCommandOfOlderServer(t *testing.T) {
+	s := byHand(t, func(machine.Command) (machine.Output, error) {
+		t.Error("it ran")
+		return machine.Output{}, nil
+	})
+	tell(t, s, &wire.SessionResponse{What: &wire.SessionResponse_Command{Command: &wire.Command{Id: 1, Argv: []string{"note"}, By: "ann", Role: "admin", Limit: 10}}})
+	if end := next(t, s).GetCommandEnd(); !strings.Contains(end.GetRefused(), "no person has signed this command") || !strings.Contains(end.GetHint(), "upgrade") {
+		t.Errorf("%v", end)
 	}
 }
 

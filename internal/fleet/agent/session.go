@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"fettle/internal/fleet/executor"
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/wire"
 )
@@ -29,8 +29,8 @@ const (
 	// silence is after how many intervals without a word the server is taken for
 	// lost: it pings in each.
 	silence = 4
-	// freezeEvery is how often the freeze file is looked for, besides before each
-	// step.
+	// freezeEvery is how often the executor is asked whether the machine is frozen. It
+	// looks by itself before each step.
 	freezeEvery = time.Second
 	// renewEvery is how often it is asked whether the certificate is due.
 	renewEvery = time.Hour
@@ -44,6 +44,17 @@ func (a *Agent) connect(ctx context.Context) error {
 		began := a.o.Machine.Clock.Now()
 		address, round := a.servers.next()
 		err := a.session(ctx, address)
+		if errors.Is(err, errHome) {
+			a.o.Log.Info("this agent goes to the server that it prefers", "from", address)
+			a.servers.goHome()
+			continue
+		}
+		if errors.Is(err, errRenewed) && last != err.Error() {
+			last = err.Error()
+			a.o.Log.Info("this agent calls anew, with a certificate of the fleet's new authority", "server", address)
+			a.servers.stay()
+			continue
+		}
 		if text := err.Error(); ctx.Err() == nil && text != last { // said once, not with every try
 			last = text
 			a.o.Log.Warn("no session with the server; it is tried again", "server", address, "error", err)
@@ -53,7 +64,7 @@ func (a *Agent) connect(ctx context.Context) error {
 			a.servers.stay()
 		}
 		// Half of it at least, so that many agents do not come at once.
-		due, stop := a.o.Machine.Clock.After(pause/2 + rand.N(pause/2+1))
+		due, stop := a.o.Machine.Clock.After(pause/2 + a.o.Jitter(pause/2+1))
 		select {
 		case <-due:
 		case <-ctx.Done():
@@ -75,6 +86,7 @@ type session struct {
 	stream wire.AgentService_SessionClient
 	wg     sync.WaitGroup // everything that it started
 
+	since    time.Duration // since boot, when this connection began; 0: that is not known, so it confirms nothing
 	interval time.Duration
 	wake     chan struct{} // has a value when there is an answer to send
 
@@ -82,12 +94,18 @@ type session struct {
 	answers  []func(now time.Time) *wire.SessionRequest // made when they are sent, so that ages are right
 	looked   []func(now time.Time) *wire.SessionRequest // likewise; sent behind what follows from what was seen
 	commands commands
+	nonce    string // the executor's latest
 
 	probes  []string // that the server was told of; write's own, as settled is
 	settled bool
 
-	verifying        // of greet and then of serve, as refuses is
-	refuses   string // why this server is not obeyed, as it was told last
+	stories bool                  // the server takes what was done alone; greet's, before anybody else has the session
+	taken   chan *wire.StoryTaken // answers to that
+
+	greeting         executor.Greeting // set by greet
+	executorBelieves int64             // serial of the authority's word that the executor beside this process keeps; guarded by mu
+	heads            uint64            // that came; of greet and then of serve
+	refuses          refusal           // why this server is not obeyed, as it was told last
 }
 
 // session connects, tells what is, and serves the server until one of them ends.
@@ -97,13 +115,17 @@ func (a *Agent) session(ctx context.Context, address string) error {
 	if err := a.identity.Load().InTime(wall()); err != nil {
 		return err
 	}
-	conn, err := wire.Dial(address, pki.ClientTLS(a.identity.Load, wall))
+	arming, err := a.armed(ctx)
+	if err != nil && !errors.Is(err, executor.ErrAway) { // then this session confirms nothing
+		a.o.Log.Error("the time since boot, and which changes wait for a confirmation, cannot be told", "error", err)
+	}
+	conn, err := a.o.Dial.Client(address, pki.ClientTLS(a.identity.Load, wall))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
-	x := &session{a: a, server: address, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1)}
+	x := &session{a: a, server: address, since: arming.Uptime, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), taken: make(chan *wire.StoryTaken, 1)}
 	defer x.wg.Wait()
 	defer cancel(nil)
 	if x.stream, err = wire.NewAgentServiceClient(conn).Session(ctx); err != nil {
@@ -114,13 +136,18 @@ func (a *Agent) session(ctx context.Context, address string) error {
 	if err := x.greet(in); err != nil {
 		return explained(err)
 	}
-	if err := a.renew(ctx, conn); err != nil {
-		a.o.Log.Error("the certificate is not renewed; it is tried again", "error", err, "expires", a.identity.Load().Expires())
+	renew := func() error { return a.renew(ctx, conn) }
+	if err := x.renewed(renew()); err != nil {
+		return err
 	}
+	defer a.contact.begin(x, a.o.Machine.Clock.Now)()
 	a.picture.link()
 	defer a.picture.unlink()
+	x.tellArmed()
+	a.gossip.link(x)
+	defer a.gossip.unlink(x)
 	x.wg.Go(x.write)
-	return explained(x.serve(in, func() error { return a.renew(ctx, conn) }))
+	return explained(x.serve(in, renew))
 }
 
 // read passes on what the server sends.
@@ -145,14 +172,19 @@ func (x *session) read(in chan<- *wire.SessionResponse) {
 // greet says who this is and waits for the welcome.
 func (x *session) greet(in <-chan *wire.SessionResponse) error {
 	a := x.a
-	able := a.executor.Able()
+	if err := x.greeted(); err != nil {
+		return err
+	}
+	g := x.greeting
 	h := &wire.Hello{
-		Schema: wire.Schema, Host: string(a.host), Incarnation: a.executor.Incarnation(), BootId: a.o.Machine.Identity.BootID,
-		Label: a.o.Machine.Identity.Hostname, Kinds: a.kinds(), Version: a.o.Version, Log: a.keptHead(), Commands: true,
+		Schema: wire.Schema, Host: string(a.host), Incarnation: a.process, BootId: a.o.Machine.Identity.BootID,
+		Label: a.o.Machine.Identity.Hostname, Kinds: a.kinds(), Version: a.o.Version, Log: wireHead(g.Head), Commands: true, Permits: true, Gossips: a.o.GossipListen != "",
+		Nonce: g.Pulse.Nonce, Executor: g.Incarnation, Authorities: true, AuthoritiesSerial: x.believes(),
+		SignedCommands: true,
 	}
 	for _, c := range a.cats {
 		for _, spec := range c.Actions {
-			if v, ok := able[spec.Name]; ok {
+			if v, ok := g.Able[spec.Name]; ok {
 				h.Actions = append(h.Actions, &wire.ActionVersion{Name: spec.Name, Version: int32(v)})
 			}
 		}
@@ -174,10 +206,15 @@ func (x *session) greet(in <-chan *wire.SessionResponse) error {
 		if err := wire.CheckSchema(w.GetSchema()); err != nil {
 			return err
 		}
+		x.believe(w.GetAuthorities())
 		x.interval = time.Duration(max(w.GetIntervalNs(), int64(100*time.Millisecond)))
-		a.shown(w.GetEpoch())
-		x.meet(h.GetLog(), w.GetLog())
+		if err := x.meet(g.Head, w); err != nil {
+			return err
+		}
 		x.frozen(w.GetFreeze())
+		x.maintenance(w.GetMaintenance())
+		x.permitted(w.GetPermit())
+		x.stories = w.GetStories()
 		if err := a.servers.told(w.GetServers()); err != nil {
 			a.o.Log.Error("where the servers are is not kept; the next start knows fewer of them", "error", err)
 		}
@@ -206,47 +243,54 @@ func (x *session) serve(in <-chan *wire.SessionResponse, renew func() error) err
 	clock := x.a.o.Machine.Clock
 	heard := clock.Now()
 	nextRenewal := heard.Add(renewEvery)
+	nextHome := x.homeDue(heard)
+	due, stop := clock.After(min(freezeEvery, x.interval))
+	defer func() { stop() }()
 	for {
-		due, stop := clock.After(min(freezeEvery, x.interval))
 		select {
-		case m := <-in:
-			stop()
+		case m := <-in: // however often they come, what is due is done
 			heard = clock.Now()
 			x.take(m)
 		case now := <-due:
+			due, stop = clock.After(min(freezeEvery, x.interval))
 			if now.Sub(heard) > silence*x.interval {
 				return fmt.Errorf("the server was silent for %s", now.Sub(heard).Round(time.Millisecond))
 			}
-			x.lookForFreeze()
+			x.wg.Go(x.pulse)
+			if now.After(nextHome) {
+				nextHome = x.homeDue(now)
+				x.wg.Go(x.seekHome)
+			}
+			if x.a.identity.Load().Outdated() && nextRenewal.Sub(now) > 2*x.interval {
+				nextRenewal = now.Add(x.a.o.Jitter(2 * x.interval)) // not all agents at once
+			}
 			if now.After(nextRenewal) {
 				nextRenewal = now.Add(renewEvery)
 				x.wg.Go(func() {
-					if err := renew(); err != nil {
-						x.a.o.Log.Error("the certificate is not renewed; it is tried again", "error", err, "expires", x.a.identity.Load().Expires())
+					if err := x.renewed(renew()); err != nil {
+						x.cancel(err)
 					}
 				})
 			}
 		case <-x.ctx.Done():
-			stop()
 			return context.Cause(x.ctx)
 		}
 	}
 }
 
-// lookForFreeze looks whether this machine is frozen, and tells the server when
-// that changed.
-func (x *session) lookForFreeze() {
-	before := x.a.freeze.state()
-	x.a.freeze.look()
-	if x.a.freeze.state() != before {
-		x.tellFreeze()
-	}
-}
-
 // frozen takes in what the server says of the fleet's freeze, and confirms it.
 func (x *session) frozen(f *wire.Freeze) {
-	x.a.freeze.told(len(f.GetJson()) > 0)
+	fleet := len(f.GetJson()) > 0
+	x.a.freeze.told(fleet)
+	x.keep(executor.Word{FleetFrozen: &fleet})
 	x.tellFreeze()
+}
+
+// maintenance takes in what the server says of the windows that this host is in.
+func (x *session) maintenance(m *wire.Maintenance) {
+	if m != nil { // a server of an older version says nothing
+		x.keep(executor.Word{Windows: append([][]byte{}, m.GetJson()...)})
+	}
 }
 
 func (x *session) tellFreeze() {

@@ -24,7 +24,6 @@
 package charter
 
 import (
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -87,21 +86,17 @@ func Sign(c Charter, by *pki.Identity) (Signed, error) {
 	return Signed{Note: msg, Certificate: by.Certificate()}, nil
 }
 
-// Open verifies a charter for the bearer of an identity of the fleet, and reads it. It
-// takes any bytes.
-func Open(s Signed, reader *pki.Identity) (Charter, error) {
+// Open verifies a charter of the fleet that the reader trusts, and reads it. It takes any
+// bytes.
+func Open(s Signed, reader *pki.Trust) (Charter, error) {
 	fail := func(err error) (Charter, error) { return Charter{}, fmt.Errorf("the signed epoch: %w", err) }
-	cert, err := x509.ParseCertificate(s.Certificate)
-	if err != nil {
-		return fail(err)
-	}
 	// What it says of its time is read before it is verified, and believed after.
 	claimed, _, _ := strings.Cut(string(s.Note), "\n\n")
 	unverified, err := parse(claimed + "\n")
 	if err != nil {
 		return fail(err)
 	}
-	known, err := reader.AdminNotes(cert, unverified.At)
+	known, _, err := reader.PersonNotes(s.Certificate, pki.RoleAdmin, unverified.At)
 	if err != nil {
 		return fail(err)
 	}
@@ -115,8 +110,8 @@ func Open(s Signed, reader *pki.Identity) (Charter, error) {
 		return fail(err)
 	case !c.At.Equal(unverified.At):
 		return fail(errors.New("it says two times"))
-	case c.Fleet != reader.Name.Fleet:
-		return fail(fmt.Errorf("it is of fleet %s, this is %s", c.Fleet, reader.Name.Fleet))
+	case c.Fleet != reader.Fleet:
+		return fail(fmt.Errorf("it is of fleet %s, this is %s", c.Fleet, reader.Fleet))
 	}
 	return c, nil
 }

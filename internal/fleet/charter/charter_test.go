@@ -44,7 +44,7 @@ func TestSignedAndOpened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Open(signed, agent); err != nil || got != c {
+		if got, err := Open(signed, agent.Trust()); err != nil || got != c {
 			t.Errorf("%+v came back as %+v, %v", c, got, err)
 		}
 	}
@@ -84,7 +84,7 @@ func TestForged(t *testing.T) {
 		"without a signature":                   {[]byte(of(ca).text()), good.Certificate},
 		"without anything":                      {},
 	} {
-		if c, err := Open(s, agent); err == nil {
+		if c, err := Open(s, agent.Trust()); err == nil {
 			t.Errorf("%s: %+v was taken", name, c)
 		}
 	}

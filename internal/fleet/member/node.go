@@ -51,7 +51,7 @@ type Node struct {
 	streams   chan outgoing // connections
 	bound     chan struct{}
 
-	delays     *samples // how late this process wakes up
+	lateness   *Lateness // how late this process wakes up
 	roundTrips *samples
 	losses     *losses
 
@@ -72,7 +72,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	o.Settings = o.Settings.filled()
+	o.Settings = o.Settings.Filled()
 	if err := o.Settings.check(); err != nil {
 		return nil, err
 	}
@@ -103,8 +103,8 @@ func New(o Options) (*Node, error) {
 		outbox:    make(chan outgoing, 512),
 		streams:   make(chan outgoing, 64),
 		bound:     make(chan struct{}),
-		delays:    newSamples(128), // 6.4 s at the default tick
-		// Pings and questions together are about 15 a second.
+		lateness:  NewLateness(o.Settings.Tick), // of the last 6.4 s
+		// Pings and questions together are about 12 a second.
 		roundTrips: newSamples(128),
 		losses:     newLosses(64),
 	}, nil
@@ -119,7 +119,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	open := n.o.open
 	if open == nil {
-		open = func(l *logs, s Settings) (*transport, error) { return listen(n.o.Bind, s.Stream, l) }
+		open = func(_ *logs, s Settings) (*transport, error) { return listen(n.o.Bind, s.Stream) }
 	}
 	net, err := open(n.logs, n.o.Settings)
 	if err != nil {
@@ -142,7 +142,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	var work sync.WaitGroup
 	for _, run := range []func(context.Context){
-		n.sendPackets, n.sendStreams, n.measureDelay, n.askAround, n.lookAround, n.measureSpread, n.rejoin,
+		n.sendPackets, n.sendStreams, n.lateness.Run, n.askAround, n.lookAround, n.measureSpread, n.rejoin,
 	} {
 		work.Go(func() { run(ctx) })
 	}

@@ -57,6 +57,9 @@ type Sighting struct {
 	Since  time.Time // since when it is so without a break
 	At     time.Time // when it was last found so
 	Ill    bool      // the observer doubts itself (Doubt)
+	// Window is how long the observer's own look demanded of a silence; 0: as long as
+	// Evidence demands. It knows its way to the host, the one who judges does not.
+	Window time.Duration
 }
 
 // StreamState is what the servers see of an agent's open stream.
@@ -114,8 +117,12 @@ func (t Tri) String() string {
 // connection) was answered.
 type Kernel struct {
 	Answers Tri
+	// Refuses: the question was a connection to the agent's port, and the answer that
+	// nobody listens there. Answers is Yes then.
+	Refuses bool
 	Since   time.Time
 	At      time.Time
+	Window  time.Duration // as Sighting.Window
 }
 
 // Power is what the host's management controller says. Its zero value is unknown.

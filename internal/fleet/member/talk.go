@@ -120,19 +120,7 @@ func (n *Node) askAround(ctx context.Context) {
 	}
 }
 
-// measureDelay measures how late this process wakes up.
-func (n *Node) measureDelay(ctx context.Context) {
-	for {
-		before := time.Now()
-		if !wait(ctx, n.o.Settings.Tick) {
-			return
-		}
-		n.delays.add(time.Since(before) - n.o.Settings.Tick)
-	}
-}
-
-// ownDelay is the scheduling delay: 98 in 100 wake-ups are less late.
-func (n *Node) ownDelay() time.Duration { return n.delays.quantile(980) }
+func (n *Node) ownDelay() time.Duration { return n.lateness.Delay() }
 
 // measured is what is known of the way to a member; "" for the ring in general. The
 // member's own worst counts, and of the others only what most of them need: one host

@@ -36,10 +36,8 @@ type transport struct {
 }
 
 // listen binds address and port, for packets and connections.
-func listen(bind netip.AddrPort, timeout time.Duration, l *logs) (*transport, error) {
-	inner, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{bind.Addr().String()}, BindPort: int(bind.Port()), Logger: l.logger(),
-	})
+func listen(bind netip.AddrPort, timeout time.Duration) (*transport, error) {
+	inner, err := openSockets(bind)
 	if err != nil {
 		return nil, fmt.Errorf("gossip on %s: %w (is another agent running here?)", bind, err)
 	}

@@ -46,6 +46,10 @@ type Rules struct {
 	Fresh time.Duration
 	// Window is how long silence must last where Evidence has none of its own. 1 s.
 	Window time.Duration
+	// Hang is how long an agent's stream must be silent at least before its host may be
+	// hung by that and an answer of its kernel. It is longer than Window: a process that
+	// is kept from its processor for a moment is not hung, and nobody mends it sooner. 1 s.
+	Hang time.Duration
 	// MinKinds is how many kinds of witness must agree on Dead. Below 2 a cut cable at
 	// one observer is a death; it is not taken below 2.
 	MinKinds int
@@ -57,6 +61,7 @@ type Rules struct {
 func (r Rules) filled() Rules {
 	r.Fresh = cmp.Or(r.Fresh, 30*time.Second)
 	r.Window = cmp.Or(r.Window, time.Second)
+	r.Hang = cmp.Or(r.Hang, time.Second)
 	r.MinKinds = max(r.MinKinds, 2)
 	r.MinDomains = cmp.Or(max(r.MinDomains, 0), 2)
 	return r
@@ -90,23 +95,31 @@ type Picture struct {
 // stands, except where the power is seen off. Alive stands, because an answer that was
 // heard is proof, whoever heard it.
 func Judge(now time.Time, all []Evidence, rules Rules) Picture {
-	rules = rules.filled()
-	ill := illObservers(now, all, rules)
-	var p Picture
+	ill := illObservers(now, all, rules.filled())
+	p := Picture{Verdicts: JudgeSome(now, all, ill, rules)}
 	for _, who := range sortedKeys(ill) {
 		p.Ill = append(p.Ill, Finding{By: who, Why: ill[who]})
 	}
+	return p
+}
+
+// JudgeSome is Judge for one who counts by himself who is ill, and has the evidence of
+// some hosts only: of a large fleet those that anything bad is said of. ill has the
+// reason by observer, "" is the one who judges. The verdicts are sorted by host.
+func JudgeSome(now time.Time, some []Evidence, ill map[string]string, rules Rules) []Verdict {
+	rules = rules.filled()
+	var verdicts []Verdict
 	own, judgeIll := ill[""]
-	for _, e := range all {
+	for _, e := range some {
 		w := weigh(now, e, rules, ill)
 		v := w.verdict()
 		if judgeIll && v.Life != Alive && w.powerOff == "" {
 			v = Verdict{Host: e.Host, Life: CannotTell, Reasons: append([]string{"whoever judges this is ill itself: " + own}, v.Reasons...)}
 		}
-		p.Verdicts = append(p.Verdicts, v)
+		verdicts = append(verdicts, v)
 	}
-	slices.SortFunc(p.Verdicts, func(a, b Verdict) int { return cmp.Compare(a.Host, b.Host) })
-	return p
+	slices.SortFunc(verdicts, func(a, b Verdict) int { return cmp.Compare(a.Host, b.Host) })
+	return verdicts
 }
 
 // illObservers finds the observers to which most seems gone, with the reason. The

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,18 +50,19 @@ func weigh(now time.Time, e Evidence, rules Rules, ill map[string]string) *weigh
 	// lasted says whether a silence since then, last found at then, is long enough after
 	// the latest sign of life. One that says that it was found later than now, by a clock
 	// that is ahead, has lasted until now and no longer.
-	lasted := func(since, at time.Time) bool {
+	lasts := func(since, at time.Time, long time.Duration) bool {
 		if at.After(now) {
 			at = now
 		}
-		return w.fresh(at) && at.Sub(later(since, w.lifeAt)) >= window
+		return w.fresh(at) && at.Sub(later(since, w.lifeAt)) >= long
 	}
+	lasted := func(since, at time.Time) bool { return lasts(since, at, window) }
 	w.lapsed = e.Stream.State == StreamSilent && e.Stream.At.Sub(later(e.Stream.Since, w.agentAt)) >= window
 	_, judgeIll := ill[""]
-	peers := w.peersSilent(e, ill, lasted)
+	peers := w.peersSilent(e, ill, func(s Sighting) bool { return lasts(s.Since, s.At, cmp.Or(max(s.Window, 0), window)) })
 	servers := ""
 	if !judgeIll {
-		servers = w.serversSilent(e, lasted)
+		servers = w.serversSilent(e, lasts, window)
 	}
 	services := w.servicesSilent(e, lasted)
 	for _, kind := range []string{peers, servers, services} {
@@ -143,7 +145,10 @@ func (w *weighed) signsOfLife(e Evidence) {
 			w.servedAt, w.servedWhy = s.At, why
 		}
 	}
-	if e.Kernel.Answers == Yes {
+	switch {
+	case e.Kernel.Answers == Yes && e.Kernel.Refuses:
+		gone(e.Kernel.At, fmt.Sprintf("its kernel refused a server a connection to the agent %s", w.ago(e.Kernel.At)))
+	case e.Kernel.Answers == Yes:
 		alive(e.Kernel.At, fmt.Sprintf("its kernel answered a server %s", w.ago(e.Kernel.At)))
 	}
 }
@@ -186,7 +191,7 @@ func (v *vote) carried(least int) (text string, ok bool) {
 }
 
 // peersSilent is what the peers' silence says, "" if it is no witness.
-func (w *weighed) peersSilent(e Evidence, ill map[string]string, lasted func(since, at time.Time) bool) string {
+func (w *weighed) peersSilent(e Evidence, ill map[string]string, lasted func(Sighting) bool) string {
 	var v vote
 	doubted, unheard := 0, 0
 	for _, s := range e.Peers {
@@ -197,7 +202,7 @@ func (w *weighed) peersSilent(e Evidence, ill map[string]string, lasted func(sin
 				doubted++
 			}
 		}
-		v.add(s.Domain, s.Saw == SawSilence && !isIll && lasted(s.Since, s.At))
+		v.add(s.Domain, s.Saw == SawSilence && !isIll && lasted(s))
 	}
 	if doubted > 0 {
 		w.notes = append(w.notes, fmt.Sprintf("%d observers that doubt themselves are not counted", doubted))
@@ -213,9 +218,9 @@ func (w *weighed) peersSilent(e Evidence, ill map[string]string, lasted func(sin
 
 // serversSilent is what the servers themselves do not hear: the stream, and answers of
 // the kernel. Both go over the servers' own network, so they are one kind.
-func (w *weighed) serversSilent(e Evidence, lasted func(since, at time.Time) bool) string {
-	stream := e.Stream.State == StreamSilent && lasted(e.Stream.Since, e.Stream.At)
-	kernel := e.Kernel.Answers == No && lasted(e.Kernel.Since, e.Kernel.At)
+func (w *weighed) serversSilent(e Evidence, lasts func(since, at time.Time, long time.Duration) bool, window time.Duration) string {
+	stream := e.Stream.State == StreamSilent && lasts(e.Stream.Since, e.Stream.At, window)
+	kernel := e.Kernel.Answers == No && lasts(e.Kernel.Since, e.Kernel.At, cmp.Or(max(e.Kernel.Window, 0), window))
 	switch {
 	case stream && kernel:
 		return fmt.Sprintf("the servers hear nothing from its agent since %s, nor from its kernel", w.ago(e.Stream.Since))
@@ -241,16 +246,22 @@ func (w *weighed) servicesSilent(e Evidence, lasted func(since, at time.Time) bo
 
 // lookForHang finds a kernel that answers after the agent fell silent. It takes two
 // observations: the agent's silence at the servers with an answer of the kernel to
-// anybody, or enough peers whose connections were taken and not answered.
+// anybody, or enough peers, two at least, whose connections were taken for a while and
+// not answered. A stream that stalls while none of the peers that look at the host misses
+// it is the network's: TCP waits for seconds where packets are lost (RFC 6298), and the
+// peers ask by packet.
 func (w *weighed) lookForHang(e Evidence, ill map[string]string, window time.Duration) {
 	var taken vote
 	var last time.Time
+	window = max(window, w.rules.Hang)
+	missed := len(e.Peers) == 0
 	for _, s := range e.Peers {
 		accepted := s.Saw == SawAccept && w.fresh(s.At) && s.At.After(w.agentAt)
 		if accepted && s.At.After(last) {
 			last = s.At
 		}
-		taken.add(s.Domain, accepted)
+		taken.add(s.Domain, accepted && s.At.Sub(later(s.Since, w.agentAt)) >= window)
+		missed = missed || (s.Saw == SawAccept || s.Saw == SawSilence) && w.fresh(s.At) && s.At.After(w.agentAt)
 	}
 	if !last.IsZero() {
 		w.agentPort = fmt.Sprintf("its kernel takes connections to the agent, last %s, and nobody answers", w.ago(last))
@@ -259,11 +270,11 @@ func (w *weighed) lookForHang(e Evidence, ill map[string]string, window time.Dur
 		return // something on it works, or the agent has ended
 	}
 	_, judgeIll := ill[""]
-	silent := e.Stream.State == StreamSilent && w.fresh(e.Stream.At) && !judgeIll &&
+	silent := missed && e.Stream.State == StreamSilent && w.fresh(e.Stream.At) && !judgeIll &&
 		w.now.Sub(w.agentAt) >= window && e.Stream.At.Sub(e.Stream.Since) >= window
 	text, peers := taken.carried(w.rules.MinDomains)
 	switch {
-	case peers:
+	case peers && taken.silent > 1:
 		w.hungWhy = "its kernel takes connections and nothing answers: " + text
 	case silent && !last.IsZero():
 		w.hungWhy = fmt.Sprintf("its agent is silent since %s, while its kernel takes connections, last %s", w.ago(e.Stream.Since), w.ago(last))

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,23 +15,38 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
 const (
 	caFile = "ca.pem"
-	// caLife is long: the authority cannot be changed without joining every
-	// machine again.
+	// caLife is long: to change the authority is an administrator's decision, and no
+	// date's.
 	caLife = 20 * 365 * 24 * time.Hour
 	// backdated lets a certificate be used on a machine whose clock is behind.
 	backdated = time.Hour
 )
 
-// CA is the authority of one fleet. Its methods may be called concurrently.
+// authority is one key with which certificates are issued.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func (a *authority) pin() string { return pinOf(a.cert) }
+
+// CA is the authority of one fleet; while that is being changed, both the old and the
+// new. Its methods may be called concurrently.
 type CA struct {
 	fleet string
-	cert  *x509.Certificate
-	key   *ecdsa.PrivateKey
+	dir   string
+
+	mu    sync.Mutex
+	use   *authority            // the one that issues
+	keys  map[string]*authority // all that this server holds, by pin
+	trust *Trust                // whom the fleet believes
+	words []SignedWord          // that say so, oldest first
 }
 
 // Init mints a fleet and its authority into the folder, which is made if it is
@@ -42,27 +56,7 @@ func Init(dir string, now time.Time) (*CA, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("make the fleet's authority: %w", err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make the fleet's authority: %w", err)
-	}
-	fleet := MintID()
-	template := &x509.Certificate{
-		SerialNumber:          serial(),
-		Subject:               pkix.Name{CommonName: "Fettle fleet " + fleet},
-		URIs:                  []*url.URL{{Scheme: "spiffe", Host: fleet}},
-		NotBefore:             now.Add(-backdated),
-		NotAfter:              now.Add(caLife),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		MaxPathLenZero:        true,
-		KeyUsage:              x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, fmt.Errorf("make the fleet's authority: %w", err)
-	}
-	data, err := encode(key, der)
+	_, data, err := newAuthority(MintID(), now)
 	if err != nil {
 		return nil, fmt.Errorf("make the fleet's authority: %w", err)
 	}
@@ -76,6 +70,48 @@ func Init(dir string, now time.Time) (*CA, error) {
 	return Open(dir)
 }
 
+// newAuthority makes a key with which certificates of a fleet are issued, and its file.
+func newAuthority(fleet string, now time.Time) (*authority, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial(),
+		Subject:               pkix.Name{CommonName: "Fettle fleet " + fleet},
+		URIs:                  []*url.URL{{Scheme: "spiffe", Host: fleet}},
+		NotBefore:             now.Add(-backdated),
+		NotAfter:              now.Add(caLife),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		MaxPathLenZero:        true,
+		KeyUsage:              x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := encode(key, der)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := decodeAuthority(data)
+	return a, data, err
+}
+
+// decodeAuthority reads an authority's file.
+func decodeAuthority(data []byte) (*authority, error) {
+	key, certs, err := decode(data)
+	if err != nil {
+		return nil, err
+	}
+	cert := certs[0]
+	if !cert.IsCA || len(cert.URIs) != 1 || cert.URIs[0].Host == "" {
+		return nil, errors.New("it holds the certificate of no authority")
+	}
+	return &authority{cert: cert, key: key}, nil
+}
+
 // Open reads the authority in a folder. Where there is none the error wraps
 // fs.ErrNotExist.
 func Open(dir string) (*CA, error) {
@@ -84,27 +120,22 @@ func Open(dir string) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the fleet's authority: %w", err)
 	}
-	key, certs, err := decode(data)
+	own, err := decodeAuthority(data)
 	if err != nil {
 		return nil, fmt.Errorf("open the fleet's authority %s: %w (restore it from a backup)", path, err)
 	}
-	cert := certs[0]
-	if !cert.IsCA || len(cert.URIs) != 1 || cert.URIs[0].Host == "" {
-		return nil, fmt.Errorf("open the fleet's authority %s: it holds the certificate of no authority (restore it from a backup)", path)
+	fleet := own.cert.URIs[0].Host
+	ca := &CA{fleet: fleet, dir: dir, use: own, keys: map[string]*authority{own.pin(): own}, trust: newTrust(fleet, 0, own.pin(), []*x509.Certificate{own.cert})}
+	if err := ca.recall(); err != nil {
+		return nil, fmt.Errorf("open the fleet's authority: %w (restore it from a backup)", err)
 	}
-	return &CA{fleet: cert.URIs[0].Host, cert: cert, key: key}, nil
+	return ca, nil
 }
 
-// Export returns the authority, its private key included, for another server of
-// the fleet: it leaves this process over mutual TLS to one who brought a token for
-// servers, and by no other way.
-func (ca *CA) Export() ([]byte, error) {
-	data, err := encode(ca.key, ca.cert.Raw)
-	if err != nil {
-		return nil, fmt.Errorf("hand the fleet's authority on: %w", err)
-	}
-	return data, nil
-}
+// Export returns the authority that issues, its private key included, for another server
+// of the fleet: it leaves this process over mutual TLS to a server, or to one who brought
+// a token for servers, and by no other way but a backup.
+func (ca *CA) Export() ([]byte, error) { return ca.ExportKey(ca.Pin()) }
 
 // Import keeps what Export returned in a folder, which is made if it is not there.
 // The authority's key must have the pin that is expected of it, where one is (a backup
@@ -127,9 +158,24 @@ func Import(dir string, data []byte, pin string) (*CA, error) {
 // Fleet returns the fleet's identity.
 func (ca *CA) Fleet() string { return ca.fleet }
 
-// Pin returns the hash of the authority's public key (SHA-256 of its
+// Pin returns the hash of the public key of the authority that issues (SHA-256 of its
 // SubjectPublicKeyInfo, in hexadecimal, as RFC 7469 pins).
-func (ca *CA) Pin() string { return pinOf(ca.cert) }
+func (ca *CA) Pin() string { return ca.issuer().pin() }
+
+func (ca *CA) issuer() *authority {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	return ca.use
+}
+
+// PinOf is CA.Pin of the authority with this certificate (DER).
+func PinOf(certificate []byte) (string, error) {
+	cert, err := x509.ParseCertificate(certificate)
+	if err != nil {
+		return "", fmt.Errorf("the certificate of an authority: %w", err)
+	}
+	return pinOf(cert), nil
+}
 
 func pinOf(cert *x509.Certificate) string {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
@@ -139,6 +185,10 @@ func pinOf(cert *x509.Certificate) string {
 // Sign makes a certificate for a name from a certificate request (PKCS #10, DER)
 // that proves possession of its key. What else the request asks for is not read.
 func (ca *CA) Sign(csr []byte, name Name, now time.Time, life time.Duration) ([]byte, error) {
+	return ca.signAs(ca.issuer(), csr, name, now, life)
+}
+
+func (ca *CA) signAs(by *authority, csr []byte, name Name, now time.Time, life time.Duration) ([]byte, error) {
 	req, err := x509.ParseCertificateRequest(csr)
 	if err != nil {
 		return nil, fmt.Errorf("sign the certificate of %s: %w", name, err)
@@ -150,20 +200,20 @@ func (ca *CA) Sign(csr []byte, name Name, now time.Time, life time.Duration) ([]
 	if !ok || key.Curve != elliptic.P256() {
 		return nil, fmt.Errorf("sign the certificate of %s: the key is not ECDSA P-256", name)
 	}
-	return ca.sign(key, name, now, life)
-}
-
-func (ca *CA) sign(key *ecdsa.PublicKey, name Name, now time.Time, life time.Duration) ([]byte, error) {
 	if name.Fleet != ca.fleet {
 		return nil, fmt.Errorf("sign the certificate of %s: this authority is fleet %s's", name, ca.fleet)
 	}
+	return by.sign(key, name, now, life)
+}
+
+func (a *authority) sign(key *ecdsa.PublicKey, name Name, now time.Time, life time.Duration) ([]byte, error) {
 	id, err := name.id()
 	if err != nil {
 		return nil, fmt.Errorf("sign the certificate of %s: %w", name, err)
 	}
 	end := now.Add(life)
-	if end.After(ca.cert.NotAfter) {
-		end = ca.cert.NotAfter // none outlives who vouches for it
+	if end.After(a.cert.NotAfter) {
+		end = a.cert.NotAfter // none outlives who vouches for it
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial(),
@@ -178,7 +228,7 @@ func (ca *CA) sign(key *ecdsa.PublicKey, name Name, now time.Time, life time.Dur
 		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 		template.DNSNames = []string{serverName}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key, ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key, a.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign the certificate of %s: %w", name, err)
 	}
@@ -191,61 +241,4 @@ func serial() *big.Int {
 	raw := make([]byte, 15)
 	_, _ = rand.Read(raw) // never fails (crypto/rand)
 	return new(big.Int).SetBytes(raw)
-}
-
-// encode writes a private key and certificates as PEM.
-func encode(key *ecdsa.PrivateKey, certs ...[]byte) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	out := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	for _, c := range certs {
-		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c})...)
-	}
-	return out, nil
-}
-
-// decode reads what encode writes: one key and at least one certificate, the
-// first of which is the key's.
-func decode(data []byte) (*ecdsa.PrivateKey, []*x509.Certificate, error) {
-	var key *ecdsa.PrivateKey
-	var certs []*x509.Certificate
-	for {
-		block, rest := pem.Decode(data)
-		if block == nil {
-			break
-		}
-		data = rest
-		switch block.Type {
-		case "PRIVATE KEY":
-			any, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-			if err != nil {
-				return nil, nil, fmt.Errorf("private key: %w", err)
-			}
-			ec, ok := any.(*ecdsa.PrivateKey)
-			if !ok || key != nil {
-				return nil, nil, errors.New("want one private key, of ECDSA")
-			}
-			key = ec
-		case "CERTIFICATE":
-			c, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return nil, nil, fmt.Errorf("certificate: %w", err)
-			}
-			certs = append(certs, c)
-		}
-	}
-	if key == nil || len(certs) == 0 {
-		return nil, nil, errors.New("want a private key and its certificate, in PEM")
-	}
-	if !key.PublicKey.Equal(certs[0].PublicKey) {
-		return nil, nil, errors.New("the certificate is not that of the private key")
-	}
-	return key, certs, nil
-}
-
-// PEM writes a certificate (DER) as PEM.
-func PEM(certificate []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
 }

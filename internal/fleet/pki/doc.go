@@ -3,7 +3,8 @@
 // a machine joins.
 //
 // A fleet has one authority (ECDSA P-256, X.509), made by Init together with the
-// fleet's identity; every server holds it (Export, Import). Who is in the fleet is in
+// fleet's identity; every server holds it (Export, Import). While it is changed there are
+// two, and its own Word says which are believed and which issues. Who is in the fleet is in
 // a Register, on a Shelf that all servers read. Everybody else has a certificate
 // with one URI name, in the form of SPIFFE (github.com/spiffe/spiffe, SPIFFE-ID.md):
 //
@@ -25,6 +26,9 @@
 //   - A token works once, within its time, for one role, and only its hash is kept.
 //     It carries the hash of the authority's public key, so the machine that joins
 //     knows whom it talks to before it says anything.
+//   - A word is taken only if an authority that is believed, and that the word leaves, has
+//     signed it, and it is newer than the last one. Who has a certificate never drops the
+//     authority that issued it.
 //   - An expired certificate, one of another fleet, or one with a role that is
 //     not known, is refused, with a sentence about what to do.
 //

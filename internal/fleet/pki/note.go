@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -65,51 +63,7 @@ func (id *Identity) NoteSigner() note.Signer {
 // Certificate returns the identity's certificate, DER.
 func (id *Identity) Certificate() []byte { return id.cert.Raw }
 
-// ServerNotes returns what verifies the notes that a server of this identity's
-// fleet signed with the key of this certificate (DER). The error wraps ErrStranger
-// or ErrExpired where it is no server's, of another fleet, or not valid now.
+// ServerNotes is Trust.ServerNotes, as the bearer of this identity believes it.
 func (id *Identity) ServerNotes(certificate []byte, now time.Time) (note.Verifier, error) {
-	cert, err := x509.ParseCertificate(certificate)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrStranger, err)
-	}
-	if err := inTime(cert, now); err != nil {
-		return nil, err
-	}
-	if _, err := cert.Verify(x509.VerifyOptions{
-		Roots: id.roots, DNSName: serverName, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrStranger, err)
-	}
-	if err := isServer(cert, id.Name.Fleet); err != nil {
-		return nil, err
-	}
-	name, err := nameOf(cert)
-	if err != nil {
-		return nil, err
-	}
-	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%w: %w", ErrStranger, errors.New("its key is not ECDSA"))
-	}
-	return &noteVerifier{noteKeyOf(cert, name), key}, nil
-}
-
-// AdminNotes returns what verifies the notes that an administrator of this identity's
-// fleet signed with the key of this certificate at a time. The error wraps ErrStranger
-// or ErrExpired where it is no administrator's, of another fleet, or was not valid
-// then.
-func (id *Identity) AdminNotes(cert *x509.Certificate, at time.Time) (note.Verifier, error) {
-	name, err := id.Bearer(cert, at)
-	if err != nil {
-		return nil, err
-	}
-	if name.Role != RoleAdmin {
-		return nil, fmt.Errorf("%w: an administrator must sign, and %s is none", ErrStranger, name)
-	}
-	key, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("%w: %w", ErrStranger, errors.New("its key is not ECDSA"))
-	}
-	return &noteVerifier{noteKeyOf(cert, name), key}, nil
+	return id.Trust().ServerNotes(certificate, now)
 }

@@ -162,10 +162,10 @@ func TestBrokenIdentityFiles(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"empty":               nil,
 		"no key":              []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-		"another's key":       pem(a.key, b.cert.Raw, ca.cert.Raw),
+		"another's key":       pem(a.key, b.cert.Raw, ca.use.cert.Raw),
 		"no authority":        pem(a.key, a.cert.Raw),
-		"another's authority": pem(a.key, a.cert.Raw, foreign.cert.Raw),
-		"another role":        pem(mustMint(t, ca, RoleAdmin, "x").key, mustMint(t, ca, RoleAdmin, "x").cert.Raw, ca.cert.Raw),
+		"another's authority": pem(a.key, a.cert.Raw, foreign.use.cert.Raw),
+		"another role":        pem(mustMint(t, ca, RoleAdmin, "x").key, mustMint(t, ca, RoleAdmin, "x").cert.Raw, ca.use.cert.Raw),
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -195,7 +195,7 @@ func TestTokenWorksOnceInItsTime(t *testing.T) {
 	}
 	refused := func(id, secret string, at time.Time, want string) {
 		t.Helper()
-		if err := reg.Redeem(t.Context(), RoleAgent, id, secret, at); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), want) {
+		if _, err := reg.Redeem(t.Context(), RoleAgent, id, secret, at); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want ErrToken with %q", err, want)
 		}
 	}
@@ -203,10 +203,10 @@ func TestTokenWorksOnceInItsTime(t *testing.T) {
 	refused("../../etc/pwd", tok.Secret, now, "not whole")
 	refused(strings.Repeat("a", idLength), tok.Secret, now, "unknown")
 	refused(tok.ID, tok.Secret, now.Add(TokenLife), "expired")
-	if err := reg.Redeem(t.Context(), RoleServer, tok.ID, tok.Secret, now); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "one agent") {
+	if _, err := reg.Redeem(t.Context(), RoleServer, tok.ID, tok.Secret, now); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "one agent") {
 		t.Errorf("a host's token lets in a server: %v", err)
 	}
-	if err := reg.Redeem(t.Context(), RoleAgent, tok.ID, tok.Secret, now.Add(TokenLife-1)); err != nil {
+	if _, err := reg.Redeem(t.Context(), RoleAgent, tok.ID, tok.Secret, now.Add(TokenLife-1)); err != nil {
 		t.Fatalf("a good token: %v", err)
 	}
 	refused(tok.ID, tok.Secret, now, "used already")
@@ -216,7 +216,7 @@ func TestTokenWorksOnceInItsTime(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			if reg.Redeem(t.Context(), RoleAgent, race.ID, race.Secret, now) == nil {
+			if _, err := reg.Redeem(t.Context(), RoleAgent, race.ID, race.Secret, now); err == nil {
 				won.Store(i, true)
 			}
 		})
@@ -426,10 +426,10 @@ func TestJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := req.Complete(cert, ca.cert.Raw, strings.Repeat("0", pinLength)); err == nil {
+	if _, err := req.Complete(cert, ca.use.cert.Raw, strings.Repeat("0", pinLength)); err == nil {
 		t.Error("an authority with another pin was taken")
 	}
-	id, err := req.Complete(cert, ca.cert.Raw, ca.Pin())
+	id, err := req.Complete(cert, ca.use.cert.Raw, ca.Pin())
 	if err != nil {
 		t.Fatal(err)
 	}

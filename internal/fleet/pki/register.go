@@ -24,6 +24,14 @@ const (
 type Register struct {
 	ca    *CA
 	shelf Shelf
+	roll  roll
+	under string // pin of the authority that issues; "": the one that does
+}
+
+// Under is the register for one who joins with a token that names this authority: its
+// certificate is issued by that one. "": by the one that issues.
+func (r *Register) Under(pin string) *Register {
+	return &Register{ca: r.ca, shelf: r.shelf, under: pin}
 }
 
 // NewRegister returns the register that is kept on a shelf. An empty shelf is an
@@ -51,7 +59,11 @@ func (r *Register) AdmitServer(ctx context.Context, csr []byte, label string, no
 
 func (r *Register) admit(ctx context.Context, kind string, name Name, csr []byte, label string, now time.Time, life time.Duration) (Host, []byte, error) {
 	h := Host{Schema: 1, ID: name.ID, Label: label, Joined: now}
-	cert, err := r.ca.Sign(csr, name, now, life)
+	by, err := r.ca.authority(r.under)
+	if err != nil {
+		return Host{}, nil, fmt.Errorf("admit %s %s: %w (make a new token)", name.Role, label, err)
+	}
+	cert, err := r.ca.signAs(by, csr, name, now, life)
 	if err != nil {
 		return Host{}, nil, err
 	}
@@ -82,6 +94,19 @@ func (r *Register) Found(ctx context.Context, id, label string, now time.Time) e
 		return fmt.Errorf("enter the first server: %w", err)
 	}
 	return nil
+}
+
+// Invited reports whether a token is out. It does not use it up, and its secret is not
+// asked for.
+func (r *Register) Invited(ctx context.Context, tokenID string) (bool, error) {
+	switch _, err := r.shelf.Read(ctx, shelfTokens, tokenID); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	default:
+		return false, fmt.Errorf("whether the token is out: %w", err)
+	}
 }
 
 // Hosts returns the machines that have joined, sorted by identity.
@@ -115,6 +140,9 @@ func (r *Register) Admitted(ctx context.Context, name Name) (bool, error) {
 	if kind == "" {
 		return true, nil
 	}
+	if r.roll.has(Record{kind, name.ID}) {
+		return true, nil
+	}
 	switch _, err := r.shelf.Read(ctx, kind, name.ID); {
 	case err == nil:
 		return true, nil
@@ -128,6 +156,7 @@ func (r *Register) Admitted(ctx context.Context, name Name) (bool, error) {
 // Forget sends a host away: its certificate is of no use from now on. The error
 // wraps fs.ErrNotExist for a host that is not in the list.
 func (r *Register) Forget(ctx context.Context, id string) error {
+	r.roll.send(Record{shelfHosts, id})
 	if err := r.shelf.Remove(ctx, shelfHosts, id); err != nil {
 		return fmt.Errorf("forget host %s: %w", id, err)
 	}
@@ -136,6 +165,7 @@ func (r *Register) Forget(ctx context.Context, id string) error {
 
 // ForgetServer does the same for a server.
 func (r *Register) ForgetServer(ctx context.Context, id string) error {
+	r.roll.send(Record{shelfServers, id})
 	if err := r.shelf.Remove(ctx, shelfServers, id); err != nil {
 		return fmt.Errorf("forget server %s: %w", id, err)
 	}

@@ -29,8 +29,8 @@ func ServerTLS(source func() *Identity) *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		ClientAuth:             tls.RequestClientCert,
 		SessionTicketsDisabled: true, // a resumed session would not show the certificate anew
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return source().tls(), nil
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return source().believedBy(hello.ServerName).tls(), nil
 		},
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			if len(cs.PeerCertificates) == 0 {
@@ -42,25 +42,8 @@ func ServerTLS(source func() *Identity) *tls.Config {
 	}
 }
 
-// chain verifies that a certificate is this fleet's and returns its name,
-// whatever the time.
-func (id *Identity) chain(cert *x509.Certificate) (Name, error) {
-	if _, err := cert.Verify(x509.VerifyOptions{
-		Roots:       id.roots,
-		CurrentTime: cert.NotAfter,
-		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}); err != nil {
-		return Name{}, fmt.Errorf("%w: %w", ErrStranger, err)
-	}
-	name, err := nameOf(cert)
-	if err != nil {
-		return Name{}, fmt.Errorf("%w: %w", ErrStranger, err)
-	}
-	if name.Fleet != id.Name.Fleet {
-		return Name{}, fmt.Errorf("%w: it is of fleet %s, this one is %s", ErrStranger, name.Fleet, id.Name.Fleet)
-	}
-	return name, nil
-}
+// chain is Trust.chain, as the bearer of this identity believes it.
+func (id *Identity) chain(cert *x509.Certificate) (Name, error) { return id.Trust().chain(cert) }
 
 // Peer returns who is at the other end of a connection, at this time. The error
 // wraps ErrExpired or ErrStranger and says what to do.
@@ -79,14 +62,7 @@ func (id *Identity) Peer(cs tls.ConnectionState, now time.Time) (Name, *x509.Cer
 // Bearer returns whose a certificate is, at this time. The error wraps ErrExpired or
 // ErrStranger. It proves nothing about who shows it.
 func (id *Identity) Bearer(cert *x509.Certificate, now time.Time) (Name, error) {
-	name, err := id.chain(cert)
-	if err != nil {
-		return Name{}, err
-	}
-	if err := inTime(cert, now); err != nil {
-		return Name{}, fmt.Errorf("%s: %w", name, err)
-	}
-	return name, nil
+	return id.Trust().bearer(cert, now)
 }
 
 // ServerName is in every server's certificate, and in nobody else's.
@@ -113,19 +89,48 @@ func inTime(cert *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// ClientTLS returns how the bearer of an identity calls a server of its fleet.
-// now is the wall clock.
+// hintLength is how much of an authority's pin is in the name by which a server is
+// called: a label of the DNS has 63 characters at most.
+const hintLength = 32
+
+// askFor is the name by which a server is called by one who believes an authority: while
+// that is being changed, a server shows each caller the certificate that it believes.
+func askFor(pin string) string { return pin[:hintLength] + "." + serverName }
+
+// believedBy is this server's identity under the authority that a caller asks for, or
+// this one.
+func (id *Identity) believedBy(name string) *Identity {
+	for _, other := range id.beside {
+		if askFor(other.Pin()) == name {
+			return other
+		}
+	}
+	return id
+}
+
+// ClientTLS returns how the bearer of an identity calls a server of its fleet. The source
+// is asked at every handshake. now is the wall clock.
 func ClientTLS(source func() *Identity, now func() time.Time) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		ServerName: serverName,
-		RootCAs:    source().roots,
-		Time:       now,
+		ServerName: askFor(source().Pin()),
+		// Whom to believe may change while a connection is made anew, and the name says
+		// more than whose certificate is wanted. VerifyConnection does all that is left
+		// out here.
+		InsecureSkipVerify: true,
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return source().tls(), nil
 		},
 		VerifyConnection: func(cs tls.ConnectionState) error {
-			return isServer(cs.PeerCertificates[0], source().Name.Fleet)
+			err := source().trust.server(cs.PeerCertificates[0], now())
+			var unknown x509.UnknownAuthorityError
+			if errors.As(err, &unknown) {
+				return fmt.Errorf("the server's certificate: %w (another fleet answers here; or the fleet's authority was changed while this machine was away: then move its identity aside and join anew with a token)", err)
+			}
+			if err != nil {
+				return fmt.Errorf("the server's certificate: %w", err)
+			}
+			return nil
 		},
 	}
 }
@@ -149,7 +154,7 @@ func isServer(cert *x509.Certificate, fleet string) error {
 func JoinTLS(pin string, now func() time.Time) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
-		ServerName: serverName,
+		ServerName: askFor(pin),
 		// There is no authority to verify with yet. VerifyConnection does all
 		// that is left out here, with the one that the token pins.
 		InsecureSkipVerify: true,

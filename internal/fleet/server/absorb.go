@@ -83,10 +83,19 @@ func (h *host) observations(x *session, at time.Time, now int64, list []*wire.Ob
 			x.complain("an observation was not taken", err)
 			continue
 		}
+		o.Probe, o.Facts = h.s.words.name(o.Probe), h.s.words.facts(o.Facts)
+		before := h.seen[look{o.Subject, o.Probe}]
+		if before != nil { // texts that are there already
+			o.Subject = before.observation.Subject
+			if slices.Equal(o.Edges, before.observation.Edges) {
+				o.Edges = before.observation.Edges
+			}
+		} else {
+			o.Edges = sharing(o.Edges, o.Subject, h.subject)
+		}
 		key := look{o.Subject, o.Probe}
 		o.Host = h.subject // an agent speaks for its own host
 		theirs := now - max(0, w.GetAgeNs())
-		before := h.seen[key]
 		o.Asked = x.place(before, at, theirs)
 		out = append(out, o)
 		switch {
@@ -104,8 +113,22 @@ func (h *host) observations(x *session, at time.Time, now int64, list []*wire.Ob
 	return out
 }
 
+// sharing lets edges name these subjects by the texts that are there already.
+func sharing(edges []fettle.Edge, known ...fettle.Subject) []fettle.Edge {
+	for i := range edges {
+		for _, end := range []*fettle.Subject{&edges[i].From, &edges[i].To} {
+			for _, s := range known {
+				if *end == s {
+					*end = s
+				}
+			}
+		}
+	}
+	return slices.Clip(edges)
+}
+
 func plausible(o fettle.Observation) error {
-	if o.Probe == "" || o.Probe == AgentProbe {
+	if o.Probe == "" || o.Probe == AgentProbe || o.Probe == WitnessProbe || o.Probe == SightProbe || o.Probe == StoreProbe || o.Probe == RoomProbe || o.Probe == PlaceProbe || strings.HasPrefix(o.Probe, DomainProbe) {
 		return fmt.Errorf("probe %q cannot be an agent's", o.Probe)
 	}
 	if _, err := fettle.ParseSubject(string(o.Subject)); err != nil {
@@ -147,7 +170,7 @@ func (h *host) digest(x *session, at time.Time, now int64, list []*wire.Seen) er
 	if h.session != x {
 		return nil
 	}
-	var again []fettle.Observation
+	again := make([]fettle.Observation, 0, len(list))
 	for _, w := range list {
 		before := h.seen[look{fettle.Subject(w.GetSubject()), w.GetProbe()}]
 		if before == nil || before.round != h.round {

@@ -18,7 +18,6 @@ import (
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/agent"
 	"fettle/internal/fleet/pki"
-	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/wire"
 )
 
@@ -53,7 +52,7 @@ func call(t *testing.T, conn *connection, method string) error {
 }
 
 func services() []*grpc.ServiceDesc {
-	return []*grpc.ServiceDesc{&wire.EnrolService_ServiceDesc, &wire.AgentService_ServiceDesc, &wire.AdminService_ServiceDesc}
+	return []*grpc.ServiceDesc{&wire.EnrolService_ServiceDesc, &wire.AgentService_ServiceDesc, &wire.AdminService_ServiceDesc, &wire.ServerService_ServiceDesc}
 }
 
 func methods() []string {
@@ -81,10 +80,14 @@ func TestWhoMayCallWhat(t *testing.T) {
 		return i
 	}
 	joined, _ := f.join("one")
+	if err := f.options.Register.Found(t.Context(), "s", "server", time.Now()); err != nil {
+		t.Fatal(err)
+	}
 	who := map[string]*connection{
 		"agent":      f.dial(joined),
 		"unadmitted": f.dial(mint(pki.RoleAgent, "never-joined")),
 		"server":     f.dial(mint(pki.RoleServer, "s")),
+		"stranger":   f.dial(mint(pki.RoleServer, "never-a-server")),
 		"viewer":     f.dial(mint(pki.RoleViewer, "v")),
 		"operator":   f.dial(mint(pki.RoleOperator, "o")),
 		"approver":   f.dial(mint(pki.RoleApprover, "a")),
@@ -98,10 +101,13 @@ func TestWhoMayCallWhat(t *testing.T) {
 	who["nobody"] = nobody
 
 	may := map[string]string{} // who gets in, by method
-	for _, m := range []string{"Status", "Incidents", "Incident", "Hosts", "Groups", "Conditions", "Log"} {
+	for _, m := range []string{"Status", "Incidents", "Incident", "Hosts", "Groups", "Conditions", "Log", "Permits"} {
 		may["/fettle.wire.v1.AdminService/"+m] = "viewer operator approver admin"
 	}
 	may["/fettle.wire.v1.AdminService/SetFreeze"] = "operator approver admin"
+	may["/fettle.wire.v1.AdminService/BeginMaintenance"] = "operator approver admin"
+	may["/fettle.wire.v1.AdminService/EndMaintenance"] = "approver admin"
+	may["/fettle.wire.v1.AdminService/ListMaintenance"] = "viewer operator approver admin"
 	may["/fettle.wire.v1.AdminService/Thaw"] = "approver admin"
 	may["/fettle.wire.v1.AdminService/Answer"] = "approver admin"
 	may["/fettle.wire.v1.AdminService/Forget"] = "admin"
@@ -109,13 +115,19 @@ func TestWhoMayCallWhat(t *testing.T) {
 	may["/fettle.wire.v1.AdminService/Watch"] = "viewer operator approver admin"
 	may["/fettle.wire.v1.AgentService/Session"] = "agent"
 	may["/fettle.wire.v1.EnrolService/Renew"] = "agent"
+	may["/fettle.wire.v1.EnrolService/AuthorityKey"] = "server" // that is in the register
+	may["/fettle.wire.v1.AdminService/Renew"] = "viewer operator approver admin"
+	may["/fettle.wire.v1.AdminService/Authorities"] = "viewer operator approver admin"
 	may["/fettle.wire.v1.AdminService/Servers"] = "viewer operator approver admin"
 	may["/fettle.wire.v1.AdminService/RemoveServer"] = "admin"
 	may["/fettle.wire.v1.AdminService/Backup"] = "admin"
+	may["/fettle.wire.v1.AdminService/Rotate"] = "admin"
 	may["/fettle.wire.v1.AdminService/Run"] = "operator approver admin" // and each host's own list
+	may["/fettle.wire.v1.AdminService/RunSigned"] = "operator approver admin"
 	may["/fettle.wire.v1.AdminService/Check"] = "viewer operator approver admin"
-	may["/fettle.wire.v1.EnrolService/JoinServer"] = "nobody agent unadmitted server viewer operator approver admin"
-	may["/fettle.wire.v1.EnrolService/Join"] = "nobody agent unadmitted server viewer operator approver admin"
+	may["/fettle.wire.v1.EnrolService/JoinServer"] = "nobody agent unadmitted server stranger viewer operator approver admin"
+	may["/fettle.wire.v1.EnrolService/Join"] = "nobody agent unadmitted server stranger viewer operator approver admin"
+	may["/fettle.wire.v1.ServerService/Segment"] = "server"
 	if len(may) != len(methods()) {
 		t.Errorf("%d methods are expected here, there are %d: %v", len(may), len(methods()), methods())
 	}
@@ -417,7 +429,7 @@ func TestBadSessions(t *testing.T) {
 			defer f.brain.mu.Unlock()
 			for _, in := range f.brain.fed[from:] {
 				for _, o := range in.Observations {
-					if o.Probe != server.AgentProbe {
+					if o.Host != f.server.Subject() { // what the server itself sees is
 						t.Errorf("this was taken in: %+v", o)
 					}
 				}

@@ -80,6 +80,9 @@ func (a *admin) Status(ctx context.Context, _ *wire.StatusRequest) (*wire.Status
 		}
 		h.mu.Unlock()
 	}
+	r.Gossip = a.s.gossipStatus()
+	r.Authority = a.s.authorityStatus()
+	r.Store = a.s.storeStatus()
 	return r, nil
 }
 
@@ -89,12 +92,30 @@ func (a *admin) Incidents(r *wire.IncidentsRequest, out wire.AdminService_Incide
 	if err != nil {
 		return err
 	}
-	for _, i := range list {
+	send := func(i fettle.Incident) error {
 		data, err := packed(i)
 		if err == nil {
 			err = out.Send(&wire.IncidentsResponse{Json: data})
 		}
+		return err
+	}
+	if h, ok := a.s.o.History.(shelved); ok && r.GetEnded() { // they are older
+		remembered := map[string]bool{}
+		for _, i := range list {
+			remembered[i.ID] = true
+		}
+		err := h.Ended(out.Context(), func(i fettle.Incident) error {
+			if remembered[i.ID] {
+				return nil
+			}
+			return send(i)
+		})
 		if err != nil {
+			return err
+		}
+	}
+	for _, i := range list {
+		if err := send(i); err != nil {
 			return err
 		}
 	}
@@ -107,6 +128,12 @@ func (a *admin) Incident(ctx context.Context, r *wire.IncidentRequest) (*wire.In
 	found := false
 	if err := a.s.ask(ctx, func(m *incident.Mind) { i, found = m.Incident(r.GetId()) }); err != nil {
 		return nil, err
+	}
+	if !found {
+		var err error
+		if i, found, err = a.s.archived(ctx, r.GetId()); err != nil {
+			return nil, err
+		}
 	}
 	if !found {
 		return nil, status.Errorf(codes.NotFound, "there is no incident %.40q (see `fettle incidents`)", r.GetId())
@@ -148,7 +175,10 @@ func (a *admin) Answer(ctx context.Context, r *wire.AnswerRequest) (*wire.Answer
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	answer.By = said(ctx, answer.By)
+	if err := a.s.over(ctx, answer.Incident); err != nil {
+		return nil, err
+	}
+	answer.By, answer.Why = said(ctx, answer.By), cut(answer.Why, maxWhy)
 	answer.Until = time.Time{}
 	if answer.Say == incident.SayApprove {
 		life := time.Duration(r.GetForNs())
@@ -156,6 +186,9 @@ func (a *admin) Answer(ctx context.Context, r *wire.AnswerRequest) (*wire.Answer
 			life = approvalLife
 		}
 		answer.Until = a.s.o.Clock.Now().Add(life)
+	}
+	if err := a.s.signedBy(ctx, &answer, r); err != nil {
+		return nil, err
 	}
 	t := a.s.term.Load()
 	if t == nil {
@@ -167,7 +200,7 @@ func (a *admin) Answer(ctx context.Context, r *wire.AnswerRequest) (*wire.Answer
 // SetFreeze implements wire.AdminServiceServer. It answers when the freeze is in
 // effect here; Hosts shows which agents have confirmed it.
 func (a *admin) SetFreeze(ctx context.Context, r *wire.SetFreezeRequest) (*wire.SetFreezeResponse, error) {
-	a.s.feed(incident.Input{Freeze: &guard.Freeze{By: said(ctx, r.GetBy()), Since: a.s.o.Clock.Now(), Why: r.GetWhy()}})
+	a.s.feed(incident.Input{Freeze: &guard.Freeze{By: said(ctx, r.GetBy()), Since: a.s.o.Clock.Now(), Why: cut(r.GetWhy(), maxWhy)}})
 	return &wire.SetFreezeResponse{}, a.s.tellFreeze(ctx)
 }
 

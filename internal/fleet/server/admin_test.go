@@ -132,6 +132,16 @@ func TestFreeze(t *testing.T) {
 	}
 	f.brain.awaitInput(t, from, "the thaw", func(in incident.Input) bool { return in.Thaw })
 	confirmed(false)
+
+	// Of a reason without an end the beginning is kept: it goes to every agent.
+	from = f.brain.mark()
+	if _, err := admin.SetFreeze(t.Context(), &wire.SetFreezeRequest{Why: strings.Repeat("because ", 1<<17)}); err != nil {
+		t.Fatal(err)
+	}
+	in = f.brain.awaitInput(t, from, "the second freeze", func(in incident.Input) bool { return in.Freeze != nil })
+	if n := len(in.Freeze.Why); n < 500 || n > 1500 {
+		t.Errorf("of a reason of a mebibyte %d bytes are kept", n)
+	}
 }
 
 // TestLocalFreeze: a file on the machine stops every step there, also one that

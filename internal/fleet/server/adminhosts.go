@@ -42,6 +42,7 @@ func (a *admin) Hosts(ctx context.Context, _ *wire.HostsRequest) (*wire.HostsRes
 				w.RoundTripNs = int64(h.session.clocks.RoundTrip())
 			}
 			h.mu.Unlock()
+			a.s.lives(w, h)
 		}
 		r.Hosts = append(r.Hosts, w)
 	}
@@ -70,6 +71,7 @@ func (s *Server) drop(subject fettle.Subject) {
 	if h == nil {
 		return
 	}
+	s.witness(func(w *witness) { w.forget(subject) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.session != nil {
@@ -83,7 +85,9 @@ func (s *Server) drop(subject fettle.Subject) {
 		s.indexed(key, h, false)
 	}
 	clear(h.seen)
-	in.Observations = append(in.Observations, fettle.Observation{Subject: subject, Host: s.self, Probe: AgentProbe, Asked: now, Gone: true})
+	for _, probe := range []string{AgentProbe, WitnessProbe} {
+		in.Observations = append(in.Observations, fettle.Observation{Subject: subject, Host: s.self, Probe: probe, Asked: now, Gone: true})
+	}
 	s.feed(in)
 }
 

@@ -55,7 +55,7 @@ func (a *admin) RemoveServer(ctx context.Context, r *wire.RemoveServerRequest) (
 	if id == a.s.identity.Load().Name.ID {
 		return nil, status.Errorf(codes.FailedPrecondition, "server %s leads: stop it first, so that another one takes over, and ask that one", id)
 	}
-	part := a.s.o.Cluster.Remove(ctx, id)
+	part := a.s.o.Cluster.Remove(ctx, id) // where the store is not the servers' own, only where it is reached
 	if part != nil && !errors.Is(part, fs.ErrNotExist) {
 		return nil, part
 	}

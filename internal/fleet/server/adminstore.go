@@ -76,7 +76,7 @@ func (s *Server) epoch(ctx context.Context) (*wire.SignedEpoch, error) {
 	if !ok {
 		return nil, nil
 	}
-	data, err := h.Charter(ctx)
+	data, err := s.charter(ctx, h)
 	if err != nil || data == nil {
 		return nil, err
 	}

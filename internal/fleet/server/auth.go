@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,28 +24,38 @@ const anybody pki.Role = "anybody"
 // needs is the role that each call needs. A call that is not here is refused.
 func needs(method string) (pki.Role, bool) {
 	role, ok := map[string]pki.Role{
-		wire.EnrolService_Join_FullMethodName:         anybody, // it brings a token
-		wire.EnrolService_JoinServer_FullMethodName:   anybody, // likewise
-		wire.EnrolService_Renew_FullMethodName:        pki.RoleAgent,
-		wire.AgentService_Session_FullMethodName:      pki.RoleAgent,
-		wire.AdminService_Status_FullMethodName:       pki.RoleViewer,
-		wire.AdminService_Incidents_FullMethodName:    pki.RoleViewer,
-		wire.AdminService_Incident_FullMethodName:     pki.RoleViewer,
-		wire.AdminService_Hosts_FullMethodName:        pki.RoleViewer,
-		wire.AdminService_Groups_FullMethodName:       pki.RoleViewer,
-		wire.AdminService_Conditions_FullMethodName:   pki.RoleViewer,
-		wire.AdminService_Log_FullMethodName:          pki.RoleViewer,
-		wire.AdminService_Watch_FullMethodName:        pki.RoleViewer,
-		wire.AdminService_SetFreeze_FullMethodName:    pki.RoleOperator,
-		wire.AdminService_Run_FullMethodName:          pki.RoleOperator, // and each host's own list
-		wire.AdminService_Thaw_FullMethodName:         pki.RoleApprover, // it lets actions go on
-		wire.AdminService_Answer_FullMethodName:       pki.RoleApprover,
-		wire.AdminService_Forget_FullMethodName:       pki.RoleAdmin,
-		wire.AdminService_JoinToken_FullMethodName:    pki.RoleAdmin,
-		wire.AdminService_Servers_FullMethodName:      pki.RoleViewer,
-		wire.AdminService_Backup_FullMethodName:       pki.RoleAdmin,
-		wire.AdminService_Check_FullMethodName:        pki.RoleViewer,
-		wire.AdminService_RemoveServer_FullMethodName: pki.RoleAdmin,
+		wire.EnrolService_Join_FullMethodName:             anybody, // it brings a token
+		wire.EnrolService_JoinServer_FullMethodName:       anybody, // likewise
+		wire.EnrolService_Renew_FullMethodName:            pki.RoleAgent,
+		wire.EnrolService_AuthorityKey_FullMethodName:     pki.RoleServer,
+		wire.AdminService_Authorities_FullMethodName:      pki.RoleViewer,
+		wire.AdminService_Renew_FullMethodName:            pki.RoleViewer,
+		wire.AgentService_Session_FullMethodName:          pki.RoleAgent,
+		wire.AdminService_Status_FullMethodName:           pki.RoleViewer,
+		wire.AdminService_Incidents_FullMethodName:        pki.RoleViewer,
+		wire.AdminService_Incident_FullMethodName:         pki.RoleViewer,
+		wire.AdminService_Hosts_FullMethodName:            pki.RoleViewer,
+		wire.AdminService_Groups_FullMethodName:           pki.RoleViewer,
+		wire.AdminService_Conditions_FullMethodName:       pki.RoleViewer,
+		wire.AdminService_Log_FullMethodName:              pki.RoleViewer,
+		wire.AdminService_Permits_FullMethodName:          pki.RoleViewer,
+		wire.AdminService_Watch_FullMethodName:            pki.RoleViewer,
+		wire.AdminService_SetFreeze_FullMethodName:        pki.RoleOperator,
+		wire.AdminService_BeginMaintenance_FullMethodName: pki.RoleOperator,
+		wire.AdminService_EndMaintenance_FullMethodName:   pki.RoleApprover, // it lets actions go on
+		wire.AdminService_ListMaintenance_FullMethodName:  pki.RoleViewer,
+		wire.AdminService_Run_FullMethodName:              pki.RoleOperator, // and each host's own list
+		wire.AdminService_RunSigned_FullMethodName:        pki.RoleOperator,
+		wire.AdminService_Thaw_FullMethodName:             pki.RoleApprover, // it lets actions go on
+		wire.AdminService_Answer_FullMethodName:           pki.RoleApprover,
+		wire.AdminService_Forget_FullMethodName:           pki.RoleAdmin,
+		wire.AdminService_JoinToken_FullMethodName:        pki.RoleAdmin,
+		wire.AdminService_Servers_FullMethodName:          pki.RoleViewer,
+		wire.AdminService_Backup_FullMethodName:           pki.RoleAdmin,
+		wire.AdminService_Check_FullMethodName:            pki.RoleViewer,
+		wire.AdminService_RemoveServer_FullMethodName:     pki.RoleAdmin,
+		wire.AdminService_Rotate_FullMethodName:           pki.RoleAdmin,
+		wire.ServerService_Segment_FullMethodName:         pki.RoleServer,
 	}[method]
 	return role, ok
 }
@@ -100,7 +111,7 @@ func (s *Server) admit(ctx context.Context, method string) (context.Context, cal
 }
 
 // belongs checks that the caller, and the server that passed the call on, were not
-// sent away. Only the server that leads knows.
+// sent away, as the store's register has it.
 func (s *Server) belongs(ctx context.Context, c caller) error {
 	for _, name := range []pki.Name{c.name, c.by} {
 		in, err := s.o.Register.Admitted(ctx, name)
@@ -142,39 +153,74 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	return resp, coded(t.explain(err))
 }
 
-// stream returns the interceptor of streams, which end with ctx.
+// stream returns the interceptor of streams, which end with ctx. Its frame is on the
+// stack of every session while that lasts, so what needs room is done in functions
+// that have returned by then.
 func (s *Server) stream(ctx context.Context) grpc.StreamServerInterceptor {
 	return func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
-		own, c, err := s.admit(ss.Context(), info.FullMethod)
+		o, err := s.open(ctx, ss, info.FullMethod)
 		if err != nil {
 			return err
 		}
-		own, cancel := context.WithCancel(own)
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
+		defer o.close()
 		defer s.caught(info.FullMethod, &err)
-		t, way, err := s.route(own, c)
-		if err != nil {
-			return coded(err)
+		if local(info.FullMethod) {
+			return coded(handle(srv, o))
 		}
-		if t == nil {
-			return way.stream(&withContext{ss, own}, info.FullMethod, c, &s.sessions)
+		if o.term == nil {
+			return o.way.stream(o, info.FullMethod, o.who, &s.sessions)
 		}
-		defer t.calls.Done()
-		defer context.AfterFunc(t.ctx, cancel)()
-		if err := s.belongs(own, c); err != nil {
-			return err
-		}
-		return coded(t.explain(handle(srv, &withContext{ss, own})))
+		return coded(o.term.explain(handle(srv, o)))
 	}
 }
 
-type withContext struct {
+// opened is a stream that was let in.
+type opened struct {
 	grpc.ServerStream
-	ctx context.Context
+	ctx   context.Context
+	who   caller
+	term  *term   // nil: it is passed on
+	way   passage // to the server that leads, where this one does not
+	after []func()
 }
 
-func (w *withContext) Context() context.Context { return w.ctx }
+func (o *opened) Context() context.Context { return o.ctx }
+
+// close undoes what open did, the last first.
+func (o *opened) close() {
+	for _, f := range slices.Backward(o.after) {
+		f()
+	}
+}
+
+// open finds out whose stream this is and who answers it.
+func (s *Server) open(ctx context.Context, ss grpc.ServerStream, method string) (_ *opened, err error) {
+	o := &opened{ServerStream: ss}
+	if o.ctx, o.who, err = s.admit(ss.Context(), method); err != nil {
+		return nil, err
+	}
+	own, cancel := context.WithCancel(o.ctx)
+	ends := context.AfterFunc(ctx, cancel)
+	o.ctx, o.after = own, []func(){cancel, func() { ends() }}
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+	defer s.caught(method, &err)
+	if local(method) {
+		return o, s.belongs(own, o.who)
+	}
+	if o.term, o.way, err = s.route(own, o.who); err != nil {
+		return nil, coded(err)
+	}
+	if o.term == nil {
+		return o, nil
+	}
+	led := context.AfterFunc(o.term.ctx, cancel)
+	o.after = append(o.after, o.term.calls.Done, func() { led() })
+	return o, s.belongs(own, o.who)
+}
 
 // caught turns a panic in a handler into an error for its caller: one call that
 // goes wrong must not end all others.

@@ -11,7 +11,10 @@ import (
 type Cluster interface {
 	// Leader is who leads, as it was told last. It does not block.
 	Leader() (store.Leader, bool)
-	// Members are the members of the store.
+	// Outside is how the members of an existing etcd cluster know it, where that is the
+	// store; false where the servers have a store of their own.
+	Outside() (cluster string, ok bool)
+	// Members are the members of the store; none where it is not the servers' own.
 	Members(ctx context.Context) ([]store.Member, error)
 	// Add lets a further server's part of the store in and returns all members.
 	Add(ctx context.Context, name, peer string) ([]store.Member, error)
@@ -21,8 +24,8 @@ type Cluster interface {
 	Addresses(ctx context.Context) (map[string]string, error)
 }
 
-// addresses are all servers', for agents to know; nil where there is but this one.
-func (s *Server) addresses(ctx context.Context) []string {
+// askAddresses are all servers', for agents to know; nil where there is but this one.
+func (s *Server) askAddresses(ctx context.Context) []string {
 	if s.o.Cluster == nil {
 		return nil
 	}

@@ -20,10 +20,18 @@
 //   - That an agent is connected or not is itself an observation (fettle.agent),
 //     and is judged like any other. What a lost agent had judged becomes unknown,
 //     never clear.
+//   - Whether a host lives is judged from several kinds of witness (witness.go), and
+//     is an observation too (fettle.witness). Where nobody can tell, it has no fact
+//     that a rule could read: never bad, never well. Nothing here takes it for a
+//     fence.
+//   - The gossip's keys go to agents of the fleet, and into no log, answer or
+//     observation (S14). A key is used when all hosts have it, and removed when all
+//     use another.
 //   - Agents are shown where the log ends, signed, when a session begins, with every
 //     dispatch and when it has moved; one that keeps a head is told what stands at
 //     that place now, so that a restored or rewritten log shows (S13).
 //   - A person's command (Run) is in the log before any host gets it, and each host
 //     gets it once; whether it runs there is for the host's own list to say.
+//   - Files of the log go to servers of the fleet only, which check them by their hash.
 //   - No message, however large, wrong or hostile, ends the server.
 package server

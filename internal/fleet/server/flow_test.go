@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"fettle/internal/act/probe"
 	"fettle/internal/fettle"
 	"fettle/internal/judge/incident"
 	"fettle/internal/loop"
@@ -88,7 +89,8 @@ func TestConfirmedByDigest(t *testing.T) {
 }
 
 // TestLookGoesToWhoSees: of two agents with the probe the one that sees the
-// subject is asked; of what nobody sees yet, both; of what nobody has, nobody.
+// subject is asked; of what nobody sees yet, both; of what nobody has, nobody; and of
+// what is on a host that is not heard, nobody either: the others do not have it.
 func TestLookGoesToWhoSees(t *testing.T) {
 	f := newFleet(t)
 	one, two := f.box("one"), f.box("two")
@@ -117,6 +119,14 @@ func TestLookGoesToWhoSees(t *testing.T) {
 	own := look(fettle.Look{Subject: one.host, Probe: "fettle.agent"})
 	if len(own) != 1 || own[0].Facts["connected"] != true {
 		t.Errorf("a look at the agent gave %+v", own)
+	}
+	from := f.brain.mark()
+	one.stop()
+	one.connected(from, false)
+	for _, l := range []fettle.Look{{Subject: one.subject(), Probe: "toy.state"}, {Subject: one.host, Probe: probe.SelfProbe}} {
+		if got := look(l); len(got) != 0 {
+			t.Errorf("a look at one's, that is away, gave %+v", got)
+		}
 	}
 }
 

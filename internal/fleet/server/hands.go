@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/warrant"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/loop"
 )
@@ -76,13 +77,33 @@ func (s *Server) contact(host fettle.Subject) (*session, error) {
 	return x, nil
 }
 
+const (
+	// comebackMost is how long a host's agent is waited for at most, by who has just begun
+	// to lead; half of what a question to it may take.
+	comebackMost = 2 * time.Second
+	// comebackEvery is how often it is looked meanwhile.
+	comebackEvery = 20 * time.Millisecond
+)
+
+// comeback returns the session of a host, and waits for it while agents still come to
+// who has just begun to lead: what became of a step is asked at once then, and its
+// agent is a moment behind.
+func (s *Server) comeback(ctx context.Context, host fettle.Subject) (*session, error) {
+	for until := s.o.Clock.Now().Add(comebackMost); ; {
+		x, err := s.contact(host)
+		if err == nil || !s.gathering() || s.o.Clock.Now().After(until) || !pass(ctx, s.o.Clock, comebackEvery, nil) {
+			return x, err
+		}
+	}
+}
+
 // Incarnation implements loop.Hands.
 func (s *Server) Incarnation(host fettle.Subject) (string, bool) {
 	x, err := s.contact(host)
 	if err != nil {
 		return "", false
 	}
-	return x.about.incarnation, true
+	return x.about.executor, true
 }
 
 // Do implements loop.Hands. The deadline of d is on the server's clock.
@@ -91,38 +112,47 @@ func (s *Server) Do(ctx context.Context, d fettle.Dispatch) (fettle.Outcome, err
 	if err != nil {
 		return fettle.Outcome{}, err
 	}
-	if x.about.incarnation != d.Incarnation {
+	if x.about.executor != d.Incarnation {
 		return fettle.Outcome{}, fmt.Errorf("%s: %w of this incarnation (the agent started anew; plan again)", d.Step.Host, loop.ErrNoContact)
 	}
-	return s.exchange(ctx, x, d, func(id uint64, data []byte) *wire.SessionResponse {
-		return &wire.SessionResponse{What: &wire.SessionResponse_Dispatch{Dispatch: &wire.Dispatch{Id: id, Json: data}}}
+	return s.exchange(ctx, x, d, warrant.Do, func(id uint64, data []byte, order *wire.SignedOrder) *wire.SessionResponse {
+		return &wire.SessionResponse{What: &wire.SessionResponse_Dispatch{Dispatch: &wire.Dispatch{Id: id, Json: data, Order: order}}}
 	})
 }
 
 // Recover implements loop.Hands.
 func (s *Server) Recover(ctx context.Context, d fettle.Dispatch) (fettle.Outcome, error) {
-	x, err := s.contact(d.Step.Host)
+	x, err := s.comeback(ctx, d.Step.Host)
 	if err != nil {
 		return fettle.Outcome{}, err
 	}
-	return s.exchange(ctx, x, d, func(id uint64, data []byte) *wire.SessionResponse {
-		return &wire.SessionResponse{What: &wire.SessionResponse_Recover{Recover: &wire.Recover{Id: id, Json: data}}}
+	d.Approval = nil // what was begun needs none to be asked about
+	return s.exchange(ctx, x, d, warrant.Recover, func(id uint64, data []byte, order *wire.SignedOrder) *wire.SessionResponse {
+		return &wire.SessionResponse{What: &wire.SessionResponse_Recover{Recover: &wire.Recover{Id: id, Json: data, Order: order}}}
 	})
 }
 
 // exchange sends a dispatch and waits for its outcome.
-func (s *Server) exchange(ctx context.Context, x *session, d fettle.Dispatch, message func(uint64, []byte) *wire.SessionResponse) (fettle.Outcome, error) {
+func (s *Server) exchange(ctx context.Context, x *session, d fettle.Dispatch, say warrant.Say, message func(uint64, []byte, *wire.SignedOrder) *wire.SessionResponse) (fettle.Outcome, error) {
+	until := d.Deadline
+	if say == warrant.Recover { // the deadline is that of the step; a question has its own
+		until = s.o.Clock.Now().Add(s.left(ctx))
+	}
 	x.host.mu.Lock()
 	d.Deadline = x.clocks.Theirs(d.Deadline)
 	x.host.mu.Unlock()
 	data, err := wire.Pack(d)
+	var order *wire.SignedOrder
+	if err == nil {
+		order, err = x.order(say, data, until)
+	}
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		return fettle.Outcome{}, fmt.Errorf("%s: nothing was sent: %w: %w", d.Key, loop.ErrNoContact, err)
 	}
-	ch, stop := x.request(func(id uint64) *wire.SessionResponse { return message(id, data) })
+	ch, stop := x.request(func(id uint64) *wire.SessionResponse { return message(id, data, order) })
 	defer stop()
 	a, err := x.await(ctx, ch)
 	if err != nil {
@@ -151,8 +181,12 @@ func (s *Server) Preview(ctx context.Context, step fettle.Step) (fettle.Preview,
 	if err != nil {
 		return fettle.Preview{}, err
 	}
+	order, err := x.order(warrant.Preview, data, s.o.Clock.Now().Add(s.left(ctx)))
+	if err != nil {
+		return fettle.Preview{}, err
+	}
 	ch, stop := x.request(func(id uint64) *wire.SessionResponse {
-		return &wire.SessionResponse{What: &wire.SessionResponse_Preview{Preview: &wire.Preview{Id: id, Json: data, WithinNs: int64(s.left(ctx))}}}
+		return &wire.SessionResponse{What: &wire.SessionResponse_Preview{Preview: &wire.Preview{Id: id, Json: data, WithinNs: int64(s.left(ctx)), Order: order}}}
 	})
 	defer stop()
 	a, err := x.await(ctx, ch)

@@ -259,11 +259,17 @@ func (w *testWriter) Write(p []byte) (int, error) {
 // admin connects as a person of this role.
 func (f *fleet) admin(role pki.Role) wire.AdminServiceClient {
 	f.t.Helper()
-	id, err := f.ca.Mint(role, "ann", time.Now(), time.Hour)
+	id, err := f.ca.Mint(role, "ann", time.Now(), pki.PersonLife)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return wire.NewAdminServiceClient(f.dial(id))
+	return &person{wire.NewAdminServiceClient(f.dial(id)), id}
+}
+
+// person is somebody who calls, and can sign.
+type person struct {
+	wire.AdminServiceClient
+	id *pki.Identity
 }
 
 func (f *fleet) dial(id *pki.Identity) *connection {
@@ -373,6 +379,11 @@ func (b *box) dispatch(key string, token fettle.Token) fettle.Dispatch {
 	if !ok {
 		b.f.t.Fatal("the agent is not connected")
 	}
+	return b.dispatchTo(inc, key, token)
+}
+
+// dispatchTo makes a dispatch for an agent that was connected a moment ago.
+func (b *box) dispatchTo(inc, key string, token fettle.Token) fettle.Dispatch {
 	return fettle.Dispatch{Schema: 1, Key: key, Incarnation: inc, Token: token, Deadline: time.Now().Add(patience),
 		Step: fettle.Step{ID: "s", Action: "toy.start", Version: 1, Target: b.subject(), Host: b.host, Timeout: patience}}
 }

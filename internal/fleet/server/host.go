@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/incident"
 )
 
@@ -16,22 +17,26 @@ type host struct {
 	subject fettle.Subject
 	s       *Server
 
-	mu      sync.Mutex // guards what follows; inputs are fed while it is held, so that they stay in order
-	label   string
-	session *session // nil: not connected
-	round   uint64   // of the present session, or the last one
-	last    about    // of the agent that was heard of last
-	heard   time.Time
-	lost    time.Time // when the last session ended; zero while there is one
-	unsaid  bool      // the conditions of the lost agent were made unknown
-	frozen  freezeState
-	refuses string // why the agent takes no steps of this server; "": it does
-	seen    map[look]*seen
-	judged  map[fettle.ConditionKey]judged
+	mu        sync.Mutex // guards what follows; inputs are fed while it is held, so that they stay in order
+	label     string
+	placed    *placed  // as the loop was told; nil: it was not
+	session   *session // nil: not connected
+	round     uint64   // of the present session, or the last one
+	last      about    // of the agent that was heard of last
+	heard     time.Time
+	lost      time.Time // when the last session ended; zero while there is one
+	unsaid    bool      // the conditions of the lost agent were made unknown
+	frozen    freezeState
+	permit    permitState
+	authority authorityState
+	refuses   string // why the agent takes no steps of this server; "": it does
+	seen      map[look]*seen
+	judged    map[fettle.ConditionKey]judged
 }
 
 // about is who an agent is.
 type about struct {
+	executor, // the incarnation that a dispatch names
 	incarnation, bootID, version, address string
 }
 
@@ -65,11 +70,16 @@ func (s *Server) host(subject fettle.Subject) *host {
 
 // known returns the hosts, sorted.
 func (s *Server) known() []*host {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list := slices.Collect(maps.Values(s.hosts))
+	list := s.all()
 	slices.SortFunc(list, func(a, b *host) int { return strings.Compare(string(a.subject), string(b.subject)) })
 	return list
+}
+
+// all are the same in any order, for those who ask often.
+func (s *Server) all() []*host {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.hosts))
 }
 
 func (s *Server) find(subject fettle.Subject) *host {
@@ -82,16 +92,15 @@ func (s *Server) find(subject fettle.Subject) *host {
 func (s *Server) indexed(l look, h *host, observes bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if observes {
-		if s.observers[l] == nil {
-			s.observers[l] = map[*host]bool{}
-		}
-		s.observers[l][h] = true
-		return
-	}
-	delete(s.observers[l], h)
-	if len(s.observers[l]) == 0 {
+	list := s.observers[l]
+	i := slices.Index(list, h)
+	switch {
+	case observes && i < 0:
+		s.observers[l] = append(list, h)
+	case !observes && i >= 0 && len(list) == 1:
 		delete(s.observers, l)
+	case !observes && i >= 0:
+		s.observers[l] = slices.Delete(list, i, i+1)
 	}
 }
 
@@ -111,10 +120,16 @@ func (h *host) attach(x *session) {
 	}
 	h.round++
 	x.began = h.s.o.Clock.Now()
+	if h.heard.IsZero() {
+		h.s.came(x.began)
+	}
 	h.session, h.lost, h.unsaid = x, time.Time{}, false
 	h.last, h.label, h.frozen, h.refuses = x.about, x.label, freezeState{}, ""
+	if x.about.executor == wire.ExecutorAway {
+		h.refuses = "its executor does not answer (start fettle-executor.service on that host)"
+	}
 	h.heard = h.s.o.Clock.Now()
-	h.s.feed(incident.Input{Observations: []fettle.Observation{h.agent()}})
+	h.s.feed(incident.Input{Observations: append(h.place(), h.agent())})
 }
 
 // detach ends a session, unless it was replaced already.
@@ -130,12 +145,18 @@ func (h *host) detach(x *session) {
 
 // agent is the observation that the agent is connected or not. mu is held.
 func (h *host) agent() fettle.Observation {
-	facts := fettle.Facts{"connected": h.session != nil, "label": h.label}
+	facts := fettle.Facts{"label": h.label}
+	if h.session != nil || !h.heard.IsZero() || !h.s.gathering() {
+		facts["connected"] = h.session != nil
+	}
 	if h.label == "" {
 		facts["label"] = h.subject.Name()
 	}
 	if h.session != nil {
 		facts["settled"] = h.session.settled || h.s.o.Clock.Now().Sub(h.session.began) >= settledAfter
+		if h.session.about.executor == wire.ExecutorAway { // no step is begun there meanwhile
+			facts["settled"] = false
+		}
 	}
 	if h.last.incarnation != "" {
 		facts["incarnation"], facts["boot_id"], facts["version"] = h.last.incarnation, h.last.bootID, h.last.version
@@ -146,16 +167,21 @@ func (h *host) agent() fettle.Observation {
 // feedAgents says of every host whether its agent is connected, and makes
 // unknown what one that has been away for too long had judged.
 func (s *Server) feedAgents() {
+	var domains tally
 	for _, h := range s.known() {
 		h.mu.Lock()
-		in := incident.Input{Observations: []fettle.Observation{h.agent()}}
+		in := incident.Input{Observations: append(h.place(), h.agent())}
 		now := s.o.Clock.Now()
+		domains.count(h)
 		if h.session == nil && !h.unsaid && !h.lost.IsZero() && now.Sub(h.lost) >= s.o.LostAfter {
 			h.unsaid = true
 			in.Conditions = h.unknown(now, func(judged) bool { return true })
 		}
 		s.feed(in)
 		h.mu.Unlock()
+	}
+	if list := append(domains.observations(s.self, s.o.Clock.Now()), s.holds()...); len(list) > 0 {
+		s.feed(incident.Input{Observations: list})
 	}
 }
 

@@ -20,7 +20,7 @@ type JoinOptions struct {
 	CADir string           // where the fleet's authority is kept
 	Dir   string           // where this server's own identity is kept
 	Label string           // the machine's host name
-	Peer  string           // host:port at which the other servers' stores reach this one's
+	Peer  string           // host:port at which the other servers' stores reach this one's; "": the store is an existing etcd
 	Wall  func() time.Time // the machine's wall clock
 }
 
@@ -67,6 +67,13 @@ func Join(ctx context.Context, o JoinOptions) (*pki.CA, []store.Member, error) {
 	}
 	ca, err := pki.Import(o.CADir, resp.GetAuthorityKey(), o.Token.Pin)
 	if err != nil {
+		return nil, nil, fmt.Errorf("join as a server: %w", err)
+	}
+	var words []pki.SignedWord
+	for _, w := range resp.GetAuthorityWords() {
+		words = append(words, pki.SignedWord{Note: w.GetNote(), Authorities: w.GetAuthorities()})
+	}
+	if err := ca.Adopt(resp.GetMoreAuthorityKeys(), words); err != nil {
 		return nil, nil, fmt.Errorf("join as a server: %w", err)
 	}
 	var members []store.Member

@@ -6,22 +6,47 @@ import (
 	"strings"
 	"sync"
 
+	"fettle/internal/act/probe"
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/wire"
 )
 
-// Look implements loop.Hands: each look goes to the agents that observe that
-// subject by that probe, or, where none does yet, to all that have the probe.
+// Look implements loop.Hands: each look goes to the agents that observe that subject by
+// that probe, or, where none is there, to all that have the probe. What belongs to a
+// host of the fleet, nobody else is asked about: thousands would say that it is not
+// theirs, for each look at a host that is cut off.
 func (s *Server) Look(ctx context.Context, looks []fettle.Look) []fettle.Observation {
 	var own []fettle.Observation
 	asked := map[*session][]fettle.Look{}
+	var domains *tally // counted once, where somebody asks
 	for _, l := range looks {
+		if strings.HasPrefix(l.Probe, DomainProbe) {
+			if domains == nil {
+				domains = s.count()
+			}
+			own = append(own, domains.observationsOf(l.Subject, s.self, s.o.Clock.Now())...)
+			continue
+		}
 		if l.Probe == AgentProbe {
 			if h := s.find(l.Subject); h != nil {
 				h.mu.Lock()
 				own = append(own, h.agent())
 				h.mu.Unlock()
 			}
+			continue
+		}
+		if l.Probe == RoomProbe {
+			if o, ok := s.storeObservation(s.o.Clock.Now()); ok && l.Subject == s.self {
+				own = append(own, o)
+			}
+			continue
+		}
+		if l.Probe == WitnessProbe || l.Probe == SightProbe {
+			s.witness(func(w *witness) {
+				if o, ok := w.look(l.Subject); ok {
+					own = append(own, o)
+				}
+			})
 			continue
 		}
 		for _, x := range s.whoLooks(l) {
@@ -57,10 +82,7 @@ func (s *Server) whoLooks(l fettle.Look) []*session {
 		return nil
 	}
 	s.mu.Lock()
-	var observe []*host
-	for h := range s.observers[look{l.Subject, l.Probe}] {
-		observe = append(observe, h)
-	}
+	observe := slices.Clone(s.observers[look{l.Subject, l.Probe}])
 	s.mu.Unlock()
 	var list []*session
 	for _, h := range observe {
@@ -71,7 +93,11 @@ func (s *Server) whoLooks(l fettle.Look) []*session {
 	if len(list) > 0 {
 		return list
 	}
-	for _, h := range s.known() {
+	hosts := s.known()
+	if h := s.owner(l); h != nil {
+		hosts = []*host{h}
+	}
+	for _, h := range hosts {
 		h.mu.Lock()
 		if h.session != nil && h.session.probes[l.Probe] {
 			list = append(list, h.session)
@@ -79,6 +105,16 @@ func (s *Server) whoLooks(l fettle.Look) []*session {
 		h.mu.Unlock()
 	}
 	return list
+}
+
+// owner is the host of the fleet that alone can look: whose the thing is, or whose agent
+// is to tell about itself. nil: others may see it, as they may see a host.
+func (s *Server) owner(l fettle.Look) *host {
+	segments := l.Subject.Segments()
+	if len(segments) > 1 || l.Probe == probe.SelfProbe && l.Subject.Kind() == fettle.KindHost {
+		return s.find(fettle.HostSubject(segments[0]))
+	}
+	return nil
 }
 
 // lookAt asks one agent and returns what came before ctx or the session ended.

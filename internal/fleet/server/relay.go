@@ -64,7 +64,7 @@ func (r *relays) take(address string, dial func(string) (*grpc.ClientConn, error
 // turn makes this the address of the leader. Calls that were passed on to an earlier
 // one end: it may be cut off, and would not say so.
 func (r *relays) turn(address string) {
-	if r.address == address {
+	if r.address == address && address != "" {
 		return
 	}
 	for c := range r.conns {
@@ -96,6 +96,14 @@ func (s *Server) Led(address string) {
 	s.relays.mu.Lock()
 	defer s.relays.mu.Unlock()
 	s.relays.turn(address)
+}
+
+// anew has every call connect anew, under the identity that is held now: those that are
+// under way end, and who called calls again.
+func (r *relays) anew() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn("")
 }
 
 func (r *relays) close() {
@@ -155,7 +163,7 @@ func (s *Server) upstream(ctx context.Context) (passage, bool) {
 		return passage{}, false
 	}
 	conn, done, err := s.relays.take(leader.Address, func(address string) (*grpc.ClientConn, error) {
-		return wire.Dial(address, pki.ClientTLS(s.identity.Load, s.o.Clock.Wall))
+		return s.o.Dial.Client(address, pki.ClientTLS(s.identity.Load, s.o.Clock.Wall))
 	})
 	if err != nil {
 		s.o.Log.Error("the server that leads cannot be called", "address", leader.Address, "error", err)
@@ -163,12 +171,9 @@ func (s *Server) upstream(ctx context.Context) (passage, bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 4*leaderPoll)
 	defer cancel()
-	conn.Connect()
-	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
-		if state == connectivity.TransientFailure || state == connectivity.Shutdown || !conn.WaitForStateChange(ctx, state) {
-			done()
-			return passage{}, false
-		}
+	if !wire.Ready(ctx, conn) {
+		done()
+		return passage{}, false
 	}
 	return passage{conn, done}, true
 }

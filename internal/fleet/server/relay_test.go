@@ -41,6 +41,8 @@ func (p *pair) lead(name, address string) {
 	p.leader = store.Leader{Name: name, Address: address}
 }
 
+func (p *pair) Outside() (string, bool) { return "", false }
+
 func (p *pair) Addresses(context.Context) (map[string]string, error) { return p.all, nil }
 
 // two are the servers of a fleet: the first leads, the second passes on.

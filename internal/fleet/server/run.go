@@ -33,6 +33,8 @@ const (
 	// keptText and keptHosts are how much of a run the log has, in bytes.
 	keptText  = 2000
 	keptHosts = 64 << 10
+	// endsTogether is how far apart the ends may be that server and host set to one run.
+	endsTogether = 500 * time.Millisecond
 	// recordWait is how long the end of a run may take to be recorded.
 	recordWait = 10 * time.Second
 )
@@ -43,9 +45,15 @@ type recorder interface {
 	Record(ctx context.Context, kind, text string, data any) error
 }
 
-// Run implements wire.AdminServiceServer. Whether the caller may run what is asked
-// each host's own list decides; here it is only refused while the fleet is frozen.
+// Run implements wire.AdminServiceServer.
 func (a *admin) Run(r *wire.RunRequest, out wire.AdminService_RunServer) error {
+	return a.run(r, out, nil)
+}
+
+// run runs a command. Whether the caller may run what is asked each host's own list
+// decides; here it is only refused while the fleet is frozen. signs has the caller sign
+// for each host; nil: that does not.
+func (a *admin) run(r *wire.RunRequest, out teller, signs *signatures) error {
 	ctx := out.Context()
 	o, err := runOptions(r)
 	if err != nil {
@@ -58,11 +66,11 @@ func (a *admin) Run(r *wire.RunRequest, out wire.AdminService_RunServer) error {
 	if min(o.Parallel, len(hosts)) > manyHosts {
 		o.Notice *= 2
 	}
-	names := make([]string, len(hosts))
+	names, ids := make([]string, len(hosts)), make([]string, len(hosts))
 	for i, h := range hosts {
-		names[i] = h.Name
+		names[i], ids[i] = h.Name, h.ID
 	}
-	first := &wire.RunResponse{What: &wire.RunResponse_Hosts{Hosts: &wire.RunHosts{Names: names}}}
+	first := &wire.RunResponse{What: &wire.RunResponse_Hosts{Hosts: &wire.RunHosts{Names: names, Hosts: ids}}}
 	if len(r.GetArgv()) == 0 {
 		return out.Send(first)
 	}
@@ -78,10 +86,13 @@ func (a *admin) Run(r *wire.RunRequest, out wire.AdminService_RunServer) error {
 		return status.Error(codes.FailedPrecondition, "this server cannot record what people run, so nothing is run")
 	}
 	act := newAct(ctx, r, names)
+	if signs != nil {
+		act.Run = signs.id
+	}
 	if err := log.Record(ctx, "run", act.begins(), act); err != nil {
 		return status.Errorf(codes.Unavailable, "nothing was run, since it could not be recorded: %v (try again)", err)
 	}
-	runner := &agentRunner{s: a.s, by: callerOf(ctx).name.ID, role: act.Role, limit: int64(o.Limit), alive: o.Notice * 2 / 5}
+	runner := &agentRunner{s: a.s, by: callerOf(ctx).name.ID, role: act.Role, limit: int64(o.Limit), alive: o.Notice * 2 / 5, signs: signs}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	broken := out.Send(first)
@@ -190,7 +201,8 @@ func (s *Server) thawed(ctx context.Context) error {
 type act struct {
 	By      string          `json:"by"`
 	Role    pki.Role        `json:"role"`
-	Argv    []string        `json:"argv"` // redacted
+	Run     string          `json:"run,omitempty"` // as the person signed it, and the hosts' logs have it
+	Argv    []string        `json:"argv"`          // redacted
 	Count   int             `json:"count"`
 	Hosts   string          `json:"hosts"`         // folded; cut off where there are too many
 	Failed  string          `json:"failed"`        // the hosts that did not succeed, likewise
@@ -252,6 +264,7 @@ type agentRunner struct {
 	role  pki.Role
 	limit int64
 	alive time.Duration
+	signs *signatures // nil: the caller signs nothing
 }
 
 // Run implements fanout.Runner. The command is put to the host's session once; a
@@ -267,14 +280,18 @@ func (r *agentRunner) Run(ctx context.Context, h fanout.Host, c fanout.Command, 
 	if ctx.Err() != nil {
 		return fanout.Status{}, context.Cause(ctx)
 	}
-	within := r.s.left(ctx)
 	s.Alive()
+	command, err := r.words(ctx, h, x, c)
+	if err != nil {
+		return fanout.Status{}, err
+	}
+	command.WithinNs, command.Limit, command.AliveNs = int64(r.s.left(ctx)), r.limit+1, int64(r.alive)
 	s.Begun()
 	var id uint64
 	answers, stop := x.request(func(n uint64) *wire.SessionResponse {
 		id = n
-		return &wire.SessionResponse{What: &wire.SessionResponse_Command{Command: &wire.Command{
-			Id: n, Argv: c.Argv, By: r.by, Role: string(r.role), WithinNs: int64(within), Limit: r.limit + 1, AliveNs: int64(r.alive)}}}
+		command.Id = n
+		return &wire.SessionResponse{What: &wire.SessionResponse_Command{Command: command}}
 	})
 	defer stop()
 	left := r.limit + 1
@@ -282,6 +299,10 @@ func (r *agentRunner) Run(ctx context.Context, h fanout.Host, c fanout.Command, 
 		select {
 		case a := <-answers:
 			if end := a.message.GetCommandEnd(); end != nil {
+				if end.GetError() != "" && r.s.left(ctx) < endsTogether {
+					<-ctx.Done() // the host ended it for the same reason, a moment before we do
+					return fanout.Status{}, context.Cause(ctx)
+				}
 				return commandEnded(end)
 			}
 			m := a.message.GetCommandOutput()

@@ -16,12 +16,14 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/agent"
 	"fettle/internal/fleet/fanout"
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/server"
+	"fettle/internal/fleet/warrant"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/guard"
 	"fettle/internal/judge/incident"
@@ -111,16 +113,29 @@ type ran struct {
 	err     error
 }
 
-// run calls Run and reads to its end. See is called with each event.
+// run calls RunSigned, as a person does, and reads to its end; what cannot be signed it
+// has run as a person of an older version would. See is called with each event.
 func run(ctx context.Context, api wire.AdminServiceClient, r *wire.RunRequest, see func(*wire.RunEvent)) ran {
 	got := ran{out: map[string]string{}, results: map[string]fanout.Result{}}
-	stream, err := api.Run(ctx, r)
+	var stream interface {
+		Recv() (*wire.RunResponse, error)
+	}
+	sign := func(*wire.RunSign) error { return errors.New("what is not signed is to be signed") }
+	who, ok := api.(*person)
+	body, err := warrant.Program{Argv: r.GetArgv(), Timeout: time.Duration(r.GetTimeoutNs())}.Body()
+	if ok && err == nil {
+		stream, sign, err = who.begin(ctx, r, body)
+	} else {
+		stream, err = api.Run(ctx, r)
+	}
 	for err == nil {
 		var m *wire.RunResponse
 		if m, err = stream.Recv(); err != nil {
 			break
 		}
 		switch w := m.GetWhat().(type) {
+		case *wire.RunResponse_Sign:
+			err = sign(w.Sign)
 		case *wire.RunResponse_Hosts:
 			got.hosts = w.Hosts.GetNames()
 		case *wire.RunResponse_Event:
@@ -149,6 +164,28 @@ func run(ctx context.Context, api wire.AdminServiceClient, r *wire.RunRequest, s
 	return got
 }
 
+// begin begins a run that the person signs.
+func (p *person) begin(ctx context.Context, r *wire.RunRequest, body []byte) (wire.AdminService_RunSignedClient, func(*wire.RunSign) error, error) {
+	stream, err := p.RunSigned(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	asked := proto.CloneOf(r)
+	asked.Argv = nil
+	run := pki.MintID()
+	// What goes wrong with sending is told where one receives.
+	_ = stream.Send(&wire.RunSignedRequest{What: &wire.RunSignedRequest_Begin{Begin: &wire.RunBegin{Run: asked, Program: body, Id: run}}})
+	return stream, func(w *wire.RunSign) error {
+		s, err := warrant.SignRun(warrant.Run{Fleet: p.id.Name.Fleet, Run: run, Host: fettle.Subject(w.GetHost()), Name: w.GetHost(), Nonce: w.GetNonce(), Within: time.Minute, Body: warrant.HashOf(body)}, p.id)
+		if err != nil {
+			return err
+		}
+		_ = stream.Send(&wire.RunSignedRequest{What: &wire.RunSignedRequest_Signature{Signature: &wire.RunSignature{
+			Host: w.GetHost(), Signed: &wire.SignedCommand{Note: s.Note, Certificate: s.Certificate}}}})
+		return nil
+	}, nil
+}
+
 func argv(words ...string) *wire.RunRequest {
 	return &wire.RunRequest{Hosts: "*", Argv: words, By: "ann's shell"}
 }
@@ -160,9 +197,12 @@ func TestRun(t *testing.T) {
 	f.runner(everybody)
 	file := filepath.Join(t.TempDir(), "ran")
 	var begun []kept
-	got := run(t.Context(), f.admin(pki.RoleOperator), argv("sh", "-c", `echo "$0"; echo err >&2; echo x >>"$1"; exit 3`, "--password=hunter2", file), func(*wire.RunEvent) {
+	got := run(t.Context(), f.admin(pki.RoleOperator), argv("sh", "-c", `echo "$0"; echo err >&2; echo x >>"$1"; until [ -e "$1.seen" ]; do sleep 0.01; done; exit 3`, "--password=hunter2", file), func(*wire.RunEvent) {
 		if begun == nil {
 			begun = f.brain.recorded()
+			if err := os.WriteFile(file+".seen", nil, 0o600); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 	if got.err != nil || got.sum == nil {
@@ -221,9 +261,11 @@ func TestRunRefused(t *testing.T) {
 		{"no such account", "allow:\n  - {people: [ann], any: true, as: no-such-account-x}\n", 0o600, pki.RoleAdmin, []string{"true"}, "there is no user"},
 		{"no such program", everybody, 0o600, pki.RoleAdmin, []string{"no-such-program-x"}, "not found"},
 	} {
-		b.stop()
-		list = filepath.Join(t.TempDir(), "run.yaml")
 		from := f.brain.mark()
+		b.stop()
+		b.connected(from, false)
+		list = filepath.Join(t.TempDir(), "run.yaml")
+		from = f.brain.mark()
 		b.start(realCommands(t, ""), func(o *agent.Options) { o.RunFile = list })
 		b.connected(from, true)
 		if c.mode != 0 {

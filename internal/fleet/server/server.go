@@ -13,7 +13,9 @@ import (
 	"google.golang.org/grpc"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/member"
 	"fettle/internal/fleet/pki"
+	"fettle/internal/fleet/topology"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/incident"
 	"fettle/internal/loop"
@@ -44,17 +46,27 @@ type History interface {
 // Options is what a Server runs with.
 type Options struct {
 	CA         *pki.CA
-	Register   *pki.Register // who is in the fleet
-	Dir        string        // the server's own identity is kept here
-	Cluster    Cluster       // the other servers of the fleet; nil: there is none
+	Register   *pki.Register   // who is in the fleet
+	Shelf      pki.Shelf       // keeps the gossip's keys; nil: agents are told of no ring
+	Gossip     member.Settings // of all rings; the zero value is for one data centre
+	Dir        string          // the server's own identity is kept here
+	Cluster    Cluster         // the other servers of the fleet; nil: there is none
 	History    History
 	Catalogues []fettle.Catalogue // to know which conditions agents may judge
+	Topology   topology.Topology  // where hosts stand
 	Clock      machine.Clock
+	Dial       wire.Dialer  // how the other servers are reached, and hosts' kernels; nil: over TCP
 	Log        *slog.Logger // nil: nothing is logged
 	Version    string       // of the program
 	// Interval between two digests, and between two pings: an agent that is silent
 	// for four of them is taken for lost. 0: two seconds.
 	Interval time.Duration
+	// Believed has this server's part of the store believe these authorities (DER), and
+	// reports whether it must start anew for that. nil: nothing in it asks.
+	Believed func(authorities [][]byte) (again bool, err error)
+	// Again ends this server's process, or what it runs, so that it starts anew. It is set
+	// where Believed is.
+	Again func()
 	// LostAfter is when the conditions that a lost agent had judged become unknown.
 	// 0: ten seconds.
 	LostAfter time.Duration
@@ -70,13 +82,18 @@ type Server struct {
 	watchers watchers
 	heads    heads
 
-	term     atomic.Pointer[term] // nil while another server leads, or none; set under mu
-	sessions sync.WaitGroup       // what reads and writes them
-	relays   relays
+	term      atomic.Pointer[term] // nil while another server leads, or none; set under mu
+	sessions  sync.WaitGroup       // what reads and writes them
+	relays    relays
+	words     words
+	turnstile *wire.Turnstile
+	begins    chan struct{} // one in it for each session that begins now
+
+	authority authority
 
 	mu        sync.Mutex // guards what follows; taken after a host's, never before
 	hosts     map[fettle.Subject]*host
-	observers map[look]map[*host]bool
+	observers map[look][]*host // few of each
 }
 
 // look is what is observed: a subject by a probe.
@@ -98,13 +115,15 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		o: o, hostCode: map[fettle.Code]bool{}, hosts: map[fettle.Subject]*host{}, observers: map[look]map[*host]bool{},
+		o: o, hostCode: map[fettle.Code]bool{}, hosts: map[fettle.Subject]*host{}, observers: map[look][]*host{},
+		turnstile: wire.NewTurnstile(), begins: make(chan struct{}, beginMost),
 	}
 	for _, c := range o.Catalogues {
 		for _, spec := range c.Conditions {
 			s.hostCode[spec.Code] = spec.Scope == fettle.HostScope
 		}
 	}
+	s.authority.wake = make(chan struct{}, 1)
 	if err := s.renew(); err != nil {
 		return nil, err
 	}
@@ -146,24 +165,26 @@ func (s *Server) Run(ctx context.Context, brain Brain, listeners ...net.Listener
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := grpc.NewServer(append(wire.ServerOptions(pki.ServerTLS(s.identity.Load)),
+	g := grpc.NewServer(append(wire.ServerOptions(pki.ServerTLS(s.identity.Load), s.turnstile),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream(ctx)))...)
 	wire.RegisterEnrolServiceServer(g, &enrol{s: s})
 	wire.RegisterAgentServiceServer(g, &agents{s: s})
 	wire.RegisterAdminServiceServer(g, &admin{s: s})
+	wire.RegisterServerServiceServer(g, &servers{s: s})
 
 	var wg sync.WaitGroup
 	var failed error
 	var once sync.Once
 	for _, l := range listeners {
 		wg.Go(func() {
-			if err := g.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := g.Serve(s.turnstile.Listener(l)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				once.Do(func() { failed = fmt.Errorf("serve on %s: %w", l.Addr(), err) })
 			}
 			cancel() // none is served any more, or one that should be is not
 		})
 	}
 	wg.Go(func() { s.stayValid(ctx) })
+	wg.Go(func() { s.stayBelieved(ctx) })
 	<-ctx.Done()
 	g.Stop() // closes listeners and connections, and waits for the handlers
 	s.sessions.Wait()

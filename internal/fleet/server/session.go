@@ -1,10 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"fettle/internal/fettle"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/guard"
 	"fettle/internal/judge/incident"
@@ -19,11 +20,6 @@ import (
 )
 
 const (
-	// helloWait is how long a new session may take to say who it is.
-	helloWait = 10 * time.Second
-	// silence is after how many intervals without a word an agent is taken for
-	// lost: it answers a ping in each.
-	silence = 4
 	// maxQueue is how many messages may wait for an agent that does not read.
 	maxQueue = 4096
 	// maxWhy is how much of an agent's reason is kept, in bytes.
@@ -36,6 +32,7 @@ var (
 	errReplaced  = errors.New("the same agent connected again")
 	errSilent    = errors.New("the agent was silent for too long")
 	errSlow      = errors.New("the agent does not read what it is sent")
+	errAnew      = errors.New("a change may have cut the machine off; its agent is to call anew")
 	errForgotten = errors.New("the host was sent away from the fleet")
 )
 
@@ -47,12 +44,26 @@ type session struct {
 	probes map[string]bool // guarded by the host's mu
 	// commands says that the agent runs them.
 	commands bool
+	// signed says that it runs only what a person signed for it.
+	signed bool
+	// gossips says that it takes part in a ring when it is told one.
+	gossips bool
+	// permits says that the agent knows standing permits.
+	permits bool
+	// believes says that the agent knows the authority's words.
+	believes bool
+	issuer   string      // pin of the authority that issued the certificate with which it began
+	told     int64       // serial of the last word that it was told; guarded by the host's mu
 	clocks   wire.Clocks // guarded by the host's mu
+	nonce    nonce       // guarded by the host's mu
 
 	began   time.Time // guarded by the host's mu, as settled is
 	settled bool      // the agent has told everything
 
-	shown loop.Tip // the head that the agent was shown last; write's own, once that runs
+	interval time.Duration // as the agent was told
+	pinged   time.Time     // pulse's own
+
+	shown loop.Tip // the head that the agent was shown last; write's own, once the session speaks
 
 	done   <-chan struct{} // closed when it ends
 	cancel context.CancelCauseFunc
@@ -60,12 +71,17 @@ type session struct {
 
 	mu         sync.Mutex // guards what follows
 	out        []*wire.SessionResponse
-	wake       chan struct{}
+	stream     wire.AgentService_SessionServer // nil: nothing is sent yet
+	writing    bool                            // somebody sends what is in out
+	over       bool                            // nothing is sent any more
 	next       uint64
 	waiting    map[uint64]chan<- answer
 	pings      map[uint64]time.Time
 	heard      time.Time
+	trip       time.Duration // the shortest round trip of late
 	complaints int
+	renew      time.Time // when the agent's standing permit is due
+	renewing   bool
 }
 
 // answer is what an agent sent to a request, and when and by which clock.
@@ -74,141 +90,14 @@ type answer struct {
 	at      time.Time
 }
 
-type agents struct {
-	wire.UnimplementedAgentServiceServer
-	s *Server
-}
-
-// Session implements wire.AgentServiceServer.
-func (a *agents) Session(stream wire.AgentService_SessionServer) error {
-	s := a.s
-	who := callerOf(stream.Context())
-	// Reading and writing a stream end only when the handler has returned, so
-	// they run beside it, and Run waits for them.
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	left := who.cert.NotAfter.Sub(s.o.Clock.Wall())
-	ctx, stop := context.WithTimeoutCause(ctx, left, fmt.Errorf("the certificate of %s expired (join again with a new token)", who.name.ID))
-	defer stop()
-	in := make(chan answer)
-	s.sessions.Go(func() { s.read(ctx, cancel, stream, in) })
-
-	first, err := hello(ctx, in)
-	if err != nil {
-		return err
-	}
-	h := first.message.GetHello()
-	if want := who.name.Host(); h.GetHost() != string(want) {
-		return status.Errorf(codes.PermissionDenied, "the agent says that it is on %.80q, and its certificate is %s's", h.GetHost(), want)
-	}
-	freeze, err := s.frozen(ctx)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	host := s.host(who.name.Host())
-	s.mu.Unlock()
-	x := newSession(ctx, cancel, host, h)
-	x.about.address = who.address
-	x.heard = first.at
-	x.clocks.Heard(first.at, first.message.GetNowNs())
-	head, err := s.met(ctx, x, h.GetLog())
-	if err != nil {
-		return err
-	}
-	epoch, err := s.epoch(ctx)
-	if err != nil {
-		return err
-	}
-	x.push(&wire.SessionResponse{What: &wire.SessionResponse_Welcome{Welcome: &wire.Welcome{
-		Schema: wire.Schema, Fleet: who.name.Fleet, IntervalNs: int64(s.o.Interval), Freeze: freeze, Log: head, Servers: s.addresses(ctx), Epoch: epoch}}})
-	welcomed := s.o.Clock.Now()
-	host.attach(x)
-	defer host.detach(x)
-	// What changed between the questions above and now.
-	switch in, err := s.o.Register.Admitted(ctx, who.name); {
-	case err != nil:
-		return err
-	case !in:
-		return errForgotten
-	}
-	if freeze, err = s.frozen(ctx); err != nil {
-		return err
-	}
-	x.push(&wire.SessionResponse{What: &wire.SessionResponse_Freeze{Freeze: freeze}})
-	s.o.Log.Info("an agent connected", "host", host.subject, "label", x.label, "address", x.about.address, "incarnation", x.about.incarnation)
-	s.sessions.Go(func() { x.write(stream) })
-	s.sessions.Go(func() { s.ping(x) })
-	err = x.serve(in, welcomed)
-	s.o.Log.Info("an agent's session ended", "host", host.subject, "label", x.label, "why", err)
-	return err
-}
-
 func newSession(ctx context.Context, cancel context.CancelCauseFunc, h *host, hello *wire.Hello) *session {
 	x := &session{
-		host: h, ctx: ctx, cancel: cancel, done: ctx.Done(), label: hello.GetLabel(), commands: hello.GetCommands(),
-		about:  about{incarnation: hello.GetIncarnation(), bootID: hello.GetBootId(), version: hello.GetVersion()},
-		probes: map[string]bool{}, wake: make(chan struct{}, 1),
+		host: h, ctx: ctx, cancel: cancel, done: ctx.Done(), label: hello.GetLabel(), commands: hello.GetCommands(), signed: hello.GetSignedCommands(), gossips: hello.GetGossips(), permits: hello.GetPermits(), believes: hello.GetAuthorities(),
+		about:   about{executor: cmp.Or(hello.GetExecutor(), hello.GetIncarnation()), incarnation: hello.GetIncarnation(), bootID: hello.GetBootId(), version: hello.GetVersion()},
+		probes:  map[string]bool{},
 		waiting: map[uint64]chan<- answer{}, pings: map[uint64]time.Time{},
 	}
 	return x
-}
-
-// read passes on what comes from the agent, with the time at which it came.
-func (s *Server) read(ctx context.Context, cancel context.CancelCauseFunc, stream wire.AgentService_SessionServer, in chan<- answer) {
-	for {
-		m, err := stream.Recv()
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = errors.New("the agent ended it")
-			}
-			cancel(err)
-			return
-		}
-		select {
-		case in <- answer{m, s.o.Clock.Now()}:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func hello(ctx context.Context, in <-chan answer) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, helloWait)
-	defer cancel()
-	select {
-	case first := <-in:
-		h := first.message.GetHello()
-		if h == nil {
-			return answer{}, status.Error(codes.InvalidArgument, "the first message of a session is Hello")
-		}
-		if err := wire.CheckSchema(h.GetSchema()); err != nil {
-			return answer{}, status.Error(codes.FailedPrecondition, err.Error())
-		}
-		if h.GetIncarnation() == "" {
-			return answer{}, status.Error(codes.InvalidArgument, "the agent does not say which incarnation it is")
-		}
-		return first, nil
-	case <-ctx.Done():
-		return answer{}, context.Cause(ctx)
-	}
-}
-
-// serve takes in what the agent sends until the session ends.
-func (x *session) serve(in <-chan answer, welcomed time.Time) error {
-	for first := true; ; first = false {
-		select {
-		case a := <-in:
-			if first { // it waited for the welcome
-				x.roundTrip(a.at, a.at.Sub(welcomed))
-			}
-			if err := x.take(a); err != nil {
-				return err
-			}
-		case <-x.done:
-			return context.Cause(x.ctx)
-		}
-	}
 }
 
 // take takes one message in.
@@ -245,7 +134,7 @@ func (x *session) take(a answer) error {
 		delete(x.pings, w.Pong.GetId())
 		x.mu.Unlock()
 		if ok {
-			x.roundTrip(a.at, a.at.Sub(sent))
+			x.roundTrip(a.at, a.at.Sub(sent), w.Pong.GetNonce())
 		}
 	case *wire.SessionRequest_FreezeState:
 		x.host.mu.Lock()
@@ -259,22 +148,40 @@ func (x *session) take(a answer) error {
 		if why != "" {
 			x.host.s.o.Log.Error("an agent takes no steps of this server", "host", x.host.subject, "label", x.label, "why", why)
 		}
+	case *wire.SessionRequest_Armed:
+		x.armed(a.at, w.Armed)
+	case *wire.SessionRequest_PermitState:
+		x.host.keeps(a.at, w.PermitState)
+	case *wire.SessionRequest_Story:
+		x.host.s.sessions.Go(func() { x.story(a.at, w.Story) })
 	case *wire.SessionRequest_Probes:
 		x.host.mu.Lock()
 		for _, name := range w.Probes.GetNames() {
 			x.probes[name] = true
 		}
 		x.host.mu.Unlock()
+	case *wire.SessionRequest_Sightings:
+		x.host.s.witness(func(t *witness) { t.sightings(x, a.at, now, w.Sightings) })
+	case *wire.SessionRequest_RingState:
+		x.host.s.gossip(func(g *gossip) { g.said(x, w.RingState) })
+	case *wire.SessionRequest_AuthorityState:
+		x.followsAuthority(w.AuthorityState)
 	case *wire.SessionRequest_Hello:
 		return status.Error(codes.InvalidArgument, "a second Hello in one session")
 	}
 	return nil // what a newer agent says besides is passed over
 }
 
-func (x *session) roundTrip(at time.Time, took time.Duration) {
+func (x *session) roundTrip(at time.Time, took time.Duration, fresh string) {
 	x.host.mu.Lock()
 	defer x.host.mu.Unlock()
+	if fresh != "" {
+		x.nonce = nonce{fresh, at}
+	}
 	x.clocks.Answered(at, took)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.trip = x.clocks.RoundTrip()
 }
 
 // push queues a message for the agent. After the session has ended it does
@@ -282,62 +189,62 @@ func (x *session) roundTrip(at time.Time, took time.Duration) {
 func (x *session) push(m *wire.SessionResponse) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.over {
+		return
+	}
 	if len(x.out) >= maxQueue {
 		x.cancel(errSlow)
 		return
 	}
 	x.out = append(x.out, m)
-	select {
-	case x.wake <- struct{}{}:
-	default:
-	}
+	x.stir()
 }
 
-// write sends what is queued, at once.
-func (x *session) write(stream wire.AgentService_SessionServer) {
+// speak lets what is queued go out, and what comes after it.
+func (x *session) speak(stream wire.AgentService_SessionServer) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.stream = stream
+	x.stir()
+}
+
+// stir sees to it that somebody sends. A goroutine that waits for something to send
+// would be a tenth of what an idle agent costs: it ends when there is nothing. mu is held.
+func (x *session) stir() {
+	if x.stream == nil || x.writing || x.over || len(x.out) == 0 {
+		return
+	}
+	x.writing = true
+	x.host.s.sessions.Go(x.write)
+}
+
+// write sends what is queued.
+func (x *session) write() {
 	for {
-		select {
-		case <-x.wake:
-		case <-x.done:
-			return
-		}
 		x.mu.Lock()
 		out := x.out
 		x.out = nil
+		if x.over || len(out) == 0 {
+			x.writing = false
+			x.mu.Unlock()
+			return
+		}
 		x.mu.Unlock()
 		for _, m := range out {
 			x.withHead(m)
-			if err := stream.Send(m); err != nil {
-				x.cancel(fmt.Errorf("send: %w", err))
+			if err := x.stream.Send(m); err != nil {
+				x.cancel(&brokenError{fmt.Errorf("send: %w", err)})
 				return
 			}
 		}
 	}
 }
 
-// ping asks the agent for a sign of life in every interval.
-func (s *Server) ping(x *session) {
-	for {
-		now := s.o.Clock.Now()
-		x.mu.Lock()
-		quiet := now.Sub(x.heard)
-		x.next++
-		id := x.next
-		x.pings[id] = now
-		x.mu.Unlock()
-		if quiet > silence*s.o.Interval {
-			x.cancel(errSilent)
-			return
-		}
-		x.push(&wire.SessionResponse{What: &wire.SessionResponse_Ping{Ping: &wire.Ping{Id: id}}})
-		timer, stop := s.o.Clock.After(s.o.Interval)
-		select {
-		case <-timer:
-		case <-x.done:
-			stop()
-			return
-		}
-	}
+// close ends what is sent. The handler has not returned yet.
+func (x *session) close() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.over, x.out = true, nil
 }
 
 // end ends the session.
@@ -356,9 +263,29 @@ func (s *Server) frozen(ctx context.Context) (*wire.Freeze, error) {
 	if err := s.ask(ctx, func(m *incident.Mind) { f = m.Frozen() }); err != nil {
 		return nil, err
 	}
+	return freezeOf(f)
+}
+
+func freezeOf(f *guard.Freeze) (*wire.Freeze, error) {
 	if f == nil {
 		return &wire.Freeze{}, nil
 	}
 	data, err := wire.Pack(f)
 	return &wire.Freeze{Json: data}, err
+}
+
+// held is what people hold back on a host, asked of the mind at once: the fleet's freeze,
+// and maintenance there.
+func (s *Server) held(ctx context.Context, host fettle.Subject) (*wire.Freeze, *wire.Maintenance, error) {
+	var f *guard.Freeze
+	var windows []guard.Window
+	if err := s.ask(ctx, func(m *incident.Mind) { f, windows = m.Frozen(), m.Windows() }); err != nil {
+		return nil, nil, err
+	}
+	freeze, err := freezeOf(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	maintenance, err := maintenanceOf(windows, host)
+	return freeze, maintenance, err
 }

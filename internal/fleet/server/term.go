@@ -4,15 +4,23 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"fettle/internal/fettle"
+	"fettle/internal/judge/incident"
 )
 
 // term is the time for which this server leads.
 type term struct {
-	brain Brain
-	ctx   context.Context
-	calls sync.WaitGroup // that are answered in it; added to under the server's mu, while it is the present one
+	brain   Brain
+	ctx     context.Context
+	began   time.Time
+	came    atomic.Int64 // when an agent came last that had not been heard of in it, in Unix nanoseconds; 0: none did
+	witness *witness
+	gossip  *gossip
+	welcome welcome
+	calls   sync.WaitGroup // that are answered in it; added to under the server's mu, while it is the present one
 }
 
 // Lead makes this server the one that decides, with a mind of its own, until ctx
@@ -28,21 +36,66 @@ func (s *Server) Lead(ctx context.Context, brain Brain) error {
 		}
 		return fmt.Errorf("lead: %w", err)
 	}
-	t := &term{brain: brain, ctx: ctx}
+	t := &term{brain: brain, ctx: ctx, began: s.o.Clock.Now(), witness: newWitness(s), gossip: newGossip(s)}
 	s.mu.Lock()
-	s.hosts, s.observers = map[fettle.Subject]*host{}, map[look]map[*host]bool{}
+	s.hosts, s.observers = map[fettle.Subject]*host{}, map[look][]*host{}
 	for _, h := range joined {
 		s.host(fettle.HostSubject(h.ID)).label = h.Label
 	}
+	brain.Feed(incident.Input{Observations: s.holds()}) // before anything that could be acted upon
+	s.authority.mu.Lock()
+	s.authority.status = authorityStatus{phase: looking} // what an earlier term knew is of then
+	s.authority.mu.Unlock()
 	s.term.Store(t)
 	s.mu.Unlock()
+	poke(s.authority.wake)
+	var parts sync.WaitGroup
+	parts.Go(func() { s.pulse(ctx) })
+	parts.Go(func() { s.o.Register.Follow(ctx) })
+	parts.Go(func() { t.witness.run(ctx) })
+	parts.Go(func() { t.gossip.run(ctx) })
+	parts.Go(func() { s.watchStore(ctx) })
 	s.attend(ctx)
 	s.mu.Lock()
 	s.term.Store(nil)
 	s.mu.Unlock()
 	cancel()
 	t.calls.Wait()
+	parts.Wait()
 	return nil
+}
+
+const (
+	// gatherPart is for what part of LostAfter no new agent must come for those that are
+	// not there to be missed: two seconds.
+	gatherPart = 5
+	// gatherMost is when they are missed at the latest: ten thousand agents that return
+	// after an outage take half a minute, and the last of them is not lost.
+	gatherMost = time.Minute
+)
+
+// gathering reports whether agents still come that were not heard of in this term, or
+// wait to be let in. Of those that have not come yet nothing is said then.
+func (s *Server) gathering() bool {
+	t := s.term.Load()
+	if t == nil {
+		return true
+	}
+	now, last := s.o.Clock.Now(), t.began
+	if came := t.came.Load(); came != 0 {
+		last = time.Unix(0, came)
+	}
+	if now.Sub(t.began) >= gatherMost {
+		return false
+	}
+	return now.Sub(last) < s.o.LostAfter/gatherPart || len(s.begins) > 0 || s.turnstile != nil && s.turnstile.Waiting()
+}
+
+// came notes that an agent came that had not been heard of in this term.
+func (s *Server) came(now time.Time) {
+	if t := s.term.Load(); t != nil {
+		t.came.Store(now.UnixNano())
+	}
 }
 
 // attend says periodically which agents are connected.

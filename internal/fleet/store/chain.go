@@ -6,8 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"fettle/internal/fleet/segment"
 	"fettle/internal/loop"
 )
+
+// KindSealed is the kind of the log's entries that say that a segment went to a file;
+// their data is its segment.Ref.
+const KindSealed = "sealed"
 
 // sealed is a log entry as it is kept. The hash covers the bytes of Entry, not
 // what this version understands of them.
@@ -88,7 +93,10 @@ func hashOf(seq int64, kept []byte) (string, error) {
 }
 
 // checker verifies a chain entry by entry.
-type checker struct{ head loop.Head }
+type checker struct {
+	head   loop.Head
+	sealed map[string]int64 // segments of which the chain says that they were sealed, with the entry that does
+}
 
 func (c *checker) add(kept []byte) error {
 	next := c.head.Entries + 1
@@ -102,6 +110,16 @@ func (c *checker) add(kept []byte) error {
 		return &Broken{Seq: next, Why: "its hash does not follow from its content and the entry before"}
 	}
 	c.head = loop.Head{Entries: e.Seq, Hash: e.Hash}
+	if e.Kind == KindSealed {
+		r, err := segment.ParseRef(e.Data)
+		if err != nil {
+			return &Broken{Seq: e.Seq, Why: err.Error()}
+		}
+		if c.sealed == nil {
+			c.sealed = map[string]int64{}
+		}
+		c.sealed[r.Name()] = e.Seq
+	}
 	return nil
 }
 
@@ -111,4 +129,23 @@ func (c *checker) end(kept loop.Head) error {
 		return &Broken{Seq: min(c.head.Entries, kept.Entries) + 1, Why: fmt.Sprintf("it ends at entry %d, and its head says %d", c.head.Entries, kept.Entries)}
 	}
 	return nil
+}
+
+// Follow verifies entries of a log, as they are kept, that come from elsewhere: each
+// follows from the one before, the first from the head before. It returns them as they
+// are read.
+func Follow(before loop.Head, kept [][]byte) ([]loop.Entry, error) {
+	c := checker{head: before}
+	out := make([]loop.Entry, 0, len(kept))
+	for _, data := range kept {
+		if err := c.add(data); err != nil {
+			return nil, err
+		}
+		e, _, err := unseal(data)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
 }

@@ -25,14 +25,17 @@ type change struct {
 	settled []string
 	freeze  []byte // nil: as it is
 	thaw    bool
+	windows []byte            // nil: as they are
+	merged  map[string][]byte // by host
 	log     [][]byte
 	head    loop.Head
+	size    int // bytes
 }
 
 // prepare checks t and puts it into the form that is kept. A freeze and a thaw in
 // one Txn are a freeze. Nothing of t is changed or kept.
 func prepare(t loop.Txn, head loop.Head) (*change, error) {
-	c := &change{records: map[string][]byte{}, intents: map[string][]byte{}, thaw: t.Thaw && t.Freeze == nil}
+	c := &change{records: map[string][]byte{}, intents: map[string][]byte{}, merged: map[string][]byte{}, thaw: t.Thaw && t.Freeze == nil}
 	size := 0
 	for _, r := range t.Records {
 		data, err := pack(r)
@@ -70,6 +73,25 @@ func prepare(t loop.Txn, head loop.Head) (*change, error) {
 			return nil, fmt.Errorf("freeze: %w", err)
 		}
 	}
+	if t.Windows != nil {
+		if c.windows, err = json.Marshal(*t.Windows); err == nil && len(c.windows) > MaxItem {
+			err = fmt.Errorf("%d bytes; at most %d are kept (end some)", len(c.windows), MaxItem)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("windows of maintenance: %w", err)
+		}
+	}
+	for _, m := range t.Merged {
+		data, err := json.Marshal(m)
+		if err == nil && (m.Host == "" || len(data) > MaxItem) {
+			err = fmt.Errorf("%d bytes, at most %d are kept, and it must have a host", len(data), MaxItem)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("what was taken from %s: %w", m.Host, err)
+		}
+		c.merged[string(m.Host)] = data
+		size += len(data)
+	}
 	if c.log, c.head, err = seal(head, t.Log); err != nil {
 		return nil, err
 	}
@@ -77,8 +99,9 @@ func prepare(t loop.Txn, head loop.Head) (*change, error) {
 		size += len(e)
 	}
 	if size > MaxTxn {
-		return nil, fmt.Errorf("a change of %d bytes; at most %d are kept at once", size, MaxTxn)
+		return nil, fmt.Errorf("%w: %d bytes; at most %d are kept at once", loop.ErrTooLarge, size, MaxTxn)
 	}
+	c.size = size
 	return c, nil
 }
 
@@ -87,11 +110,13 @@ type held struct {
 	records map[string][]byte
 	intents map[string][]byte
 	freeze  []byte
+	windows []byte // nil: none
+	merged  map[string][]byte
 	head    loop.Head
 }
 
 func newHeld() held {
-	return held{records: map[string][]byte{}, intents: map[string][]byte{}}
+	return held{records: map[string][]byte{}, intents: map[string][]byte{}, merged: map[string][]byte{}}
 }
 
 // apply puts a change in effect.
@@ -105,11 +130,15 @@ func (h *held) apply(c *change) {
 	for _, key := range c.settled {
 		delete(h.intents, key)
 	}
+	maps.Copy(h.merged, c.merged)
 	if c.freeze != nil {
 		h.freeze = c.freeze
 	}
 	if c.thaw {
 		h.freeze = nil
+	}
+	if c.windows != nil {
+		h.windows = c.windows
 	}
 	h.head = c.head
 }
@@ -131,10 +160,22 @@ func (h *held) state() (loop.State, error) {
 		}
 		s.Intents = append(s.Intents, in)
 	}
+	for _, host := range sorted(h.merged) {
+		var m loop.Merged
+		if err := json.Unmarshal(h.merged[host], &m); err != nil {
+			return loop.State{}, fmt.Errorf("what was taken from %s as it is kept: %w", host, err)
+		}
+		s.Merged = append(s.Merged, m)
+	}
 	if h.freeze != nil {
 		s.Freeze = &guard.Freeze{}
 		if err := json.Unmarshal(h.freeze, s.Freeze); err != nil {
 			return loop.State{}, fmt.Errorf("the freeze as it is kept: %w (what cannot be read is taken for a freeze: put it right by hand)", err)
+		}
+	}
+	if h.windows != nil {
+		if err := json.Unmarshal(h.windows, &s.Windows); err != nil {
+			return loop.State{}, fmt.Errorf("the windows of maintenance as they are kept: %w (nothing is done without them: put them right by hand)", err)
 		}
 	}
 	return s, nil

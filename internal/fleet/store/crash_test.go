@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/server/v3/etcdmain"
+
 	"fettle/internal/act/journal"
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/store/storetest"
@@ -22,8 +24,15 @@ import (
 const childEnv = "FETTLE_STORE_CHILD"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(etcdEnv) != "" {
+		etcdmain.Main(append([]string{"etcd"}, os.Args[1:]...)) // does not return
+	}
 	if spec := os.Getenv(childEnv); spec != "" {
-		fmt.Fprintln(os.Stderr, commitForEver(spec))
+		if at, path, ok := strings.Cut(spec, "@"); ok {
+			fmt.Fprintln(os.Stderr, sealUntil(at, path))
+		} else {
+			fmt.Fprintln(os.Stderr, commitForEver(spec))
+		}
 		os.Exit(1)
 	}
 	os.Exit(m.Run())

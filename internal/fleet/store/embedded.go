@@ -15,8 +15,6 @@ import (
 
 // Numbers of the embedded etcd.
 const (
-	// etcdQuota is where etcd stops taking writes: some two million log entries.
-	etcdQuota = 2 << 30
 	// etcdKeep is how many old revisions stay readable; nothing here reads any.
 	etcdKeep = "1000"
 	// One member elects itself; of several, another leads within half a second to a
@@ -25,6 +23,12 @@ const (
 	etcdTickMs     = 100
 	etcdElectionMs = 500
 	etcdMaxOps     = 1 << 16
+	// etcdSnapshot is after how many entries etcd writes a snapshot, and so how many it
+	// reads back when it starts; etcdCatchUp is how many of them it keeps in memory for a
+	// server that was away shortly (one that missed more gets everything). Its defaults
+	// are ten and five times that, which for entries of 100 KiB is a gigabyte.
+	etcdSnapshot = 1000
+	etcdCatchUp  = 1000
 	// maxLog is how large etcd's own log of warnings may grow from start to start.
 	maxLog = 1 << 20
 	// maxSocketPath is the longest path of a socket (sun_path, unix(7)).
@@ -45,7 +49,7 @@ type embedded struct {
 	temp   string // folder of the socket, when the data folder's path is too long for one
 }
 
-func startEmbedded(ctx context.Context, dir string, peers *Peers) (_ *embedded, err error) {
+func startEmbedded(ctx context.Context, dir string, peers *Peers, quota int64) (_ *embedded, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -69,7 +73,7 @@ func startEmbedded(ctx context.Context, dir string, peers *Peers) (_ *embedded, 
 		}
 		socket = filepath.Join(s.temp, "etcd.sock")
 	}
-	conf, err := etcdConfig(dir, socket, peers)
+	conf, err := etcdConfig(dir, socket, peers, quota)
 	if err != nil {
 		return nil, err
 	}
@@ -98,10 +102,11 @@ func startEmbedded(ctx context.Context, dir string, peers *Peers) (_ *embedded, 
 	if err != nil {
 		return nil, fmt.Errorf("connect to the embedded etcd: %w", err)
 	}
+	below(s.client, keyRoot)
 	return s, nil
 }
 
-func etcdConfig(dir, socket string, peers *Peers) (*embed.Config, error) {
+func etcdConfig(dir, socket string, peers *Peers, quota int64) (*embed.Config, error) {
 	conf := embed.NewConfig()
 	conf.Name = "fettle"
 	conf.Dir = filepath.Join(dir, "data")
@@ -116,8 +121,9 @@ func etcdConfig(dir, socket string, peers *Peers) (*embed.Config, error) {
 	if peers != nil {
 		peers.configure(conf)
 	}
-	conf.QuotaBackendBytes = etcdQuota
+	conf.QuotaBackendBytes = quota
 	conf.AutoCompactionMode, conf.AutoCompactionRetention = embed.CompactorModeRevision, etcdKeep
+	conf.SnapshotCount, conf.SnapshotCatchUpEntries = etcdSnapshot, etcdCatchUp
 	conf.MaxRequestBytes, conf.MaxTxnOps = MaxTxn+(1<<20), etcdMaxOps
 	conf.EnableGRPCGateway = false
 	conf.Logger, conf.LogLevel = "zap", "warn"

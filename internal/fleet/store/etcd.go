@@ -4,27 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"fettle/internal/fettle"
+	"fettle/internal/fleet/segment"
 	"fettle/internal/loop"
 )
 
-// Where everything is. All keys are below /fettle/.
+// Where everything is, below the root: keyRoot in the embedded etcd, the prefix that
+// was named in an existing one. The client puts it before every key.
 const (
-	keyFleet   = "/fettle/fleet"
-	keyEpoch   = "/fettle/epoch"
-	keyLeader  = "/fettle/leader" // of a server that is alone
-	keyHead    = "/fettle/head"
-	keyFreeze  = "/fettle/freeze"
-	keyRecords = "/fettle/record/"
-	keyIntents = "/fettle/intent/"
-	keyLog     = "/fettle/log/"
+	keyFleet   = "fleet"
+	keyEpoch   = "epoch"
+	keyLeader  = "leader" // of a server that is alone
+	keyHead    = "head"
+	keyFreeze  = "freeze"
+	keyWindows = "windows"
+	keyRecords = "record/"
+	keyIntents = "intent/"
+	keyLog     = "log/"
+	keyMerged  = "merged/" // how far agents' own chains were taken into the log
 )
 
 // callWait bounds a call to etcd whose caller names no deadline: many times what
@@ -36,22 +42,35 @@ const page = 256
 
 // EtcdOptions say how a store in etcd is opened.
 type EtcdOptions struct {
-	Dir   string // of the embedded etcd; made, for its owner only, if it is not there
+	Dir   string // of the embedded etcd and of files; made, for its owner only, if it is not there
 	Fleet string // a store of another fleet is refused
-	// Epoch is raised to this, if it is lower, when the store is loaded: an
-	// administrator sets it after restoring or moving the store, since its
-	// revisions began anew. 0: as it is.
-	Epoch uint64
-	// Peers are the other servers of the fleet. nil: there is none, and there will be
-	// none.
+	// Peers are the other servers of the fleet, whose embedded etcd make up the store.
+	// nil: there is none, and there will be none.
 	Peers *Peers
+	// Existing is an etcd cluster that is there already, instead of an embedded one: Peers
+	// are of no use then. nil: the store is Fettle's own.
+	Existing *Existing
+	// Limits bound what is kept in etcd. The zero value is for a fleet of any size.
+	Limits Limits
 }
 
 // Etcd is a store in etcd. Its methods may be called concurrently.
 type Etcd struct {
-	o      EtcdOptions
-	server *embedded
-	kv     clientv3.KV
+	o       EtcdOptions
+	server  *embedded // nil: the store is an existing cluster
+	client  *clientv3.Client
+	kv      clientv3.KV
+	cluster atomic.Uint64 // etcd's own name of the cluster that answered last
+
+	files   *segment.Folder
+	index   index
+	hashes  hashes
+	fetcher atomic.Pointer[Fetch]
+	readers atomic.Int32 // that read at a revision of a moment ago
+	doubts  doubts
+	room    room
+	tally   tally // of an existing cluster
+	usage   atomic.Pointer[Usage]
 
 	mu      sync.Mutex
 	leader  string // the key that says who leads; "": nobody here
@@ -63,13 +82,26 @@ type Etcd struct {
 }
 
 // OpenEtcd starts the embedded etcd and connects to it. It blocks until that is
-// ready, for about half a second.
+// ready, for about half a second. An existing one it connects to and looks over: see
+// Existing.
 func OpenEtcd(ctx context.Context, o EtcdOptions) (*Etcd, error) {
-	server, err := startEmbedded(ctx, o.Dir, o.Peers)
+	o.Limits = o.Limits.orDefault(o.Existing != nil)
+	if o.Existing != nil {
+		return openExisting(ctx, o)
+	}
+	server, err := startEmbedded(ctx, o.Dir, o.Peers, o.Limits.Quota)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	e := &Etcd{o: o, server: server, kv: server.client.KV}
+	e, err := onEtcd(o, server)
+	if err != nil {
+		return nil, errors.Join(err, server.close())
+	}
+	if o.Peers == nil { // nobody else would: it could not even lead
+		if err := NewKeeper(e, KeeperOptions{}).space(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("store: %w", explain(err)), server.close())
+		}
+	}
 	if o.Peers != nil && len(o.Peers.Existing) == 0 {
 		if err := e.atHome(ctx); err != nil {
 			return nil, errors.Join(err, server.close())
@@ -78,12 +110,34 @@ func OpenEtcd(ctx context.Context, o EtcdOptions) (*Etcd, error) {
 	return e, nil
 }
 
+// onEtcd is the store on an etcd that runs.
+func onEtcd(o EtcdOptions, server *embedded) (*Etcd, error) {
+	e := &Etcd{o: o, server: server, client: server.client, kv: server.client.KV}
+	e.room.limits, e.room.own = o.Limits, server.etcd.Server.Backend()
+	return e, e.openFiles()
+}
+
+// openFiles opens the folder of what the store let go.
+func (e *Etcd) openFiles() (err error) {
+	if e.o.Dir == "" {
+		return errors.New("store: no folder is named for what it lets go")
+	}
+	e.index.refs = map[segment.Kind][]segment.Ref{}
+	if e.files, err = segment.Open(filepath.Join(e.o.Dir, "segments")); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	return nil
+}
+
 // Close implements loop.Store. It stops the embedded etcd, waiting for a Commit
 // under way. Closing again does nothing.
 func (e *Etcd) Close() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.token = fettle.Token{}
+	if e.server == nil {
+		return e.closeClient()
+	}
 	return e.server.close()
 }
 
@@ -119,6 +173,9 @@ func (e *Etcd) load(ctx context.Context) (loop.State, error) {
 	if err != nil {
 		return loop.State{}, err
 	}
+	if err := errors.Join(e.finishStaged(ctx, revision), e.dropStage(ctx, revision)); err != nil {
+		return loop.State{}, err
+	}
 	token := fettle.Token{Fleet: e.o.Fleet, Epoch: epoch, Revision: uint64(revision)}
 	h := newHeld()
 	read := func(prefix string, into map[string][]byte) error {
@@ -127,15 +184,17 @@ func (e *Etcd) load(ctx context.Context) (loop.State, error) {
 			return nil
 		})
 	}
-	if err := errors.Join(read(keyRecords, h.records), read(keyIntents, h.intents)); err != nil {
+	if err := errors.Join(read(keyRecords, h.records), read(keyIntents, h.intents), read(keyMerged, h.merged)); err != nil {
 		return loop.State{}, err
 	}
-	got, err := e.get(ctx, keyFreeze)
-	if err != nil {
-		return loop.State{}, err
-	}
-	if len(got.Kvs) > 0 {
-		h.freeze = got.Kvs[0].Value
+	for key, into := range map[string]*[]byte{keyFreeze: &h.freeze, keyWindows: &h.windows} {
+		got, err := e.get(ctx, key)
+		if err != nil {
+			return loop.State{}, err
+		}
+		if len(got.Kvs) > 0 {
+			*into = got.Kvs[0].Value
+		}
 	}
 	if h.head, e.headRev, err = e.readHead(ctx); err != nil {
 		return loop.State{}, err
@@ -151,7 +210,7 @@ func (e *Etcd) load(ctx context.Context) (loop.State, error) {
 func (e *Etcd) lead(ctx context.Context) (int64, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if e.o.Peers != nil {
+	if _, several := e.self(); several {
 		got, err := e.kv.Get(ctx, e.leader)
 		if err == nil && (e.leader == "" || len(got.Kvs) == 0) {
 			err = loop.ErrNotLeader
@@ -179,20 +238,33 @@ func (e *Etcd) lead(ctx context.Context) (int64, error) {
 	return resp.Header.Revision, nil
 }
 
-// settle checks whose store it is and returns its epoch.
+// settle checks whose store it is and returns its epoch. Where that is there already it
+// writes nothing: etcd loses what it passes on to a leader of its own that has just died.
 func (e *Etcd) settle(ctx context.Context) (uint64, error) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if _, err := e.kv.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(keyFleet), "=", 0)).
-		Then(clientv3.OpPut(keyFleet, e.o.Fleet), clientv3.OpPut(keyEpoch, "1")).Commit(); err != nil {
-		return 0, err
+	read := func() (*clientv3.TxnResponse, error) {
+		return e.kv.Txn(ctx).Then(clientv3.OpGet(keyFleet), clientv3.OpGet(keyEpoch), clientv3.OpGet(keyCluster)).Commit()
 	}
-	resp, err := e.kv.Txn(ctx).Then(clientv3.OpGet(keyFleet), clientv3.OpGet(keyEpoch)).Commit()
+	resp, err := read()
+	if e.o.Existing == nil && err == nil && value(resp.Responses[0].GetResponseRange()) == nil { // an existing one was settled when it was opened
+		if _, err = e.kv.Txn(ctx).
+			If(clientv3.Compare(clientv3.CreateRevision(keyFleet), "=", 0)).
+			Then(clientv3.OpPut(keyFleet, e.o.Fleet), clientv3.OpPut(keyEpoch, "1")).Commit(); err == nil {
+			resp, err = read()
+		}
+	}
 	if err != nil {
 		return 0, err
 	}
 	fleet, kept := value(resp.Responses[0].GetResponseRange()), value(resp.Responses[1].GetResponseRange())
+	e.answered(resp.Header)
+	if len(fleet) == 0 {
+		return 0, errEmptied
+	}
+	if in := value(resp.Responses[2].GetResponseRange()); e.o.Existing != nil && string(in) != strconv.FormatUint(e.cluster.Load(), 16) {
+		return 0, moved(string(in), strconv.FormatUint(e.cluster.Load(), 16))
+	}
 	if string(fleet) != e.o.Fleet {
 		return 0, fmt.Errorf("it is the store of fleet %q, not %q (give it another folder)", fleet, e.o.Fleet)
 	}
@@ -200,22 +272,7 @@ func (e *Etcd) settle(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("its epoch is %q, which is no number: %w", kept, err)
 	}
-	if epoch < e.o.Epoch {
-		epoch = e.o.Epoch
-		_, err = e.kv.Put(ctx, keyEpoch, strconv.FormatUint(epoch, 10))
-	}
-	return epoch, err
-}
-
-// Log implements loop.Store.
-func (e *Etcd) Log(ctx context.Context, from int64, each func(loop.Entry) error) error {
-	return e.each(ctx, keyLog, logKey(max(from, 1)), func(_ string, kept []byte) error {
-		entry, _, err := unseal(kept)
-		if err != nil {
-			return err
-		}
-		return each(entry)
-	})
+	return epoch, nil
 }
 
 // Head returns where the log ends now.
@@ -229,38 +286,6 @@ func (e *Etcd) Head(ctx context.Context) (loop.Head, error) {
 
 // Tip returns where the log ends now. It never waits for the disk.
 func (e *Etcd) Tip(context.Context) (loop.Tip, error) { return e.tip.get() }
-
-// HashAt returns the hash of an entry, "" where there is none of this number. An
-// entry that cannot be read is a *Broken.
-func (e *Etcd) HashAt(ctx context.Context, seq int64) (string, error) {
-	if seq < 1 {
-		return "", nil
-	}
-	got, err := e.get(ctx, logKey(seq))
-	if err != nil {
-		return "", fmt.Errorf("log entry %d: %w", seq, explain(err))
-	}
-	if len(got.Kvs) == 0 {
-		return "", nil
-	}
-	return hashOf(seq, got.Kvs[0].Value)
-}
-
-// Check implements loop.Store.
-func (e *Etcd) Check(ctx context.Context) (int64, error) {
-	e.mu.Lock() // so that the head does not move
-	defer e.mu.Unlock()
-	var c checker
-	err := e.each(ctx, keyLog, "", func(_ string, kept []byte) error { return c.add(kept) })
-	if err != nil {
-		return c.head.Entries, err
-	}
-	head, _, err := e.readHead(ctx)
-	if err != nil {
-		return c.head.Entries, fmt.Errorf("check the log: %w", err)
-	}
-	return c.head.Entries, c.end(head)
-}
 
 // logKey orders entries as they were made.
 func logKey(seq int64) string { return fmt.Sprintf("%s%020d", keyLog, seq) }

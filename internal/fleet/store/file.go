@@ -20,7 +20,9 @@ const (
 	kindSettled = "store.settled"
 	kindFreeze  = "store.freeze"
 	kindThaw    = "store.thaw"
+	kindWindows = "store.windows"
 	kindEntry   = "store.entry"
+	kindMerged  = "store.merged"
 )
 
 const fileSchema = 1
@@ -74,7 +76,7 @@ func joinClose(err error, j *journal.Journal) error {
 func (f *File) replay(r journal.Record) error {
 	var k keyed
 	switch r.Kind {
-	case kindRecord, kindIntent, kindSettled:
+	case kindRecord, kindIntent, kindSettled, kindMerged:
 		if err := r.Decode(&k); err != nil {
 			return err
 		}
@@ -93,12 +95,16 @@ func (f *File) replay(r journal.Record) error {
 		f.held.records[k.Key] = k.Value
 	case kindIntent:
 		f.held.intents[k.Key] = k.Value
+	case kindMerged:
+		f.held.merged[k.Key] = k.Value
 	case kindSettled:
 		delete(f.held.intents, k.Key)
 	case kindFreeze:
 		f.held.freeze = r.Data
 	case kindThaw:
 		f.held.freeze = nil
+	case kindWindows:
+		f.held.windows = r.Data
 	case kindEntry:
 		e, _, err := unseal(r.Data)
 		if err != nil {
@@ -175,11 +181,17 @@ func (c *change) journalled() []journal.Entry {
 	for _, key := range c.settled {
 		add(kindSettled, keyed{Key: key})
 	}
+	for _, host := range sorted(c.merged) {
+		add(kindMerged, keyed{host, c.merged[host]})
+	}
 	if c.freeze != nil {
 		add(kindFreeze, json.RawMessage(c.freeze))
 	}
 	if c.thaw {
 		add(kindThaw, struct{}{})
+	}
+	if c.windows != nil {
+		add(kindWindows, json.RawMessage(c.windows))
 	}
 	for _, e := range c.log {
 		add(kindEntry, json.RawMessage(e))
@@ -198,6 +210,21 @@ func (f *File) Log(ctx context.Context, from int64, each func(loop.Entry) error)
 			return err
 		}
 		return each(e)
+	})
+}
+
+// Sealed calls each with the log's entries as they are kept, from the one numbered
+// from, in order: what Follow verifies elsewhere.
+func (f *File) Sealed(ctx context.Context, from int64, each func(entry loop.Entry, kept []byte) error) error {
+	return f.journal.Read(ctx, 0, func(r journal.Record) error {
+		if r.Kind != kindEntry {
+			return nil
+		}
+		e, _, err := unseal(r.Data)
+		if err != nil || e.Seq < from {
+			return err
+		}
+		return each(e, r.Data)
 	})
 }
 
@@ -240,3 +267,14 @@ func (f *File) Check(ctx context.Context) (int64, error) {
 
 // Close implements loop.Store.
 func (f *File) Close() error { return f.journal.Close() }
+
+// ID is the identity of the file, minted when it was made: another one is another
+// chain.
+func (f *File) ID() string { return f.journal.Opened().ID }
+
+// Entries is how many entries the log has.
+func (f *File) Entries() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held.head.Entries
+}

@@ -4,12 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync/atomic"
 )
 
 // keyServers is where the servers that run say where they are reached.
-const keyServers = "/fettle/server/"
+const keyServers = "server/"
 
 // Servers is a store's view of the fleet's servers, for package server. Run keeps it
 // up to date.
@@ -44,10 +45,10 @@ func (s *Servers) Leader() (Leader, bool) {
 func (e *Etcd) Announce(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	p := e.o.Peers
-	data, err := json.Marshal(Leader{p.Name, p.Address})
+	self, _ := e.self()
+	data, err := json.Marshal(self)
 	if err == nil {
-		_, err = e.kv.Put(ctx, keyServers+p.Name, string(data))
+		_, err = e.kv.Put(ctx, keyServers+self.Name, string(data))
 	}
 	if err != nil {
 		return fmt.Errorf("announce this server: %w", explain(err))
@@ -69,15 +70,25 @@ func (e *Etcd) Addresses(ctx context.Context) (map[string]string, error) {
 	return list, err
 }
 
-// Remove takes a server out: its part of the store, and where it is reached.
+// Remove takes a server out: its part of the store, where it has one, and where it is
+// reached.
 func (s *Servers) Remove(ctx context.Context, name string) error {
-	if err := s.Etcd.Remove(ctx, name); err != nil {
-		return err
+	if s.o.Existing == nil {
+		if err := s.Etcd.Remove(ctx, name); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	if _, err := s.kv.Delete(ctx, keyServers+name); err != nil {
+	resp, err := s.kv.Delete(ctx, keyServers+name)
+	if err == nil {
+		_, err = s.kv.Delete(ctx, keyHeld+name)
+	}
+	switch {
+	case err != nil:
 		return fmt.Errorf("remove the address of server %s: %w", name, explain(err))
+	case s.o.Existing != nil && resp.Deleted == 0:
+		return fmt.Errorf("remove the address of server %s: %w", name, fs.ErrNotExist)
 	}
 	return nil
 }

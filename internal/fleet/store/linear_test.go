@@ -152,7 +152,12 @@ type link struct {
 
 func newLink(t *testing.T, target string) *link {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return newLinkAt(t, "127.0.0.1:0", target)
+}
+
+func newLinkAt(t *testing.T, address, target string) *link {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +233,7 @@ func (k *link) close() {
 }
 
 // three opens the stores of three servers, whose ways to each other can be cut.
-func three(t *testing.T) ([]*store.Etcd, []*link) {
+func three(t *testing.T, limits store.Limits) ([]*store.Etcd, []*link) {
 	t.Helper()
 	dir := t.TempDir()
 	ca, err := pki.Init(filepath.Join(dir, "ca"), time.Now())
@@ -257,7 +262,7 @@ func three(t *testing.T) ([]*store.Etcd, []*link) {
 		}
 		k := newLink(t, listen)
 		t.Cleanup(k.close)
-		p := &store.Peers{Name: id.Name.ID, Listen: listen, Advertise: k.l.Addr().String(), Address: "nowhere:1",
+		p := &store.Peers{Name: id.Name.ID, Listen: listen, Advertise: k.l.Addr().String(), Address: fmt.Sprint("nowhere:", i),
 			CertFile: pki.IdentityFile(own, pki.RoleServer), AuthorityFile: authority, ServerName: pki.ServerName}
 		if i > 0 {
 			if p.Existing, err = stores[0].Add(t.Context(), p.Name, p.Advertise); err != nil {
@@ -269,7 +274,7 @@ func three(t *testing.T) ([]*store.Etcd, []*link) {
 		if i > 0 {
 			group.Go(func() { stores[0].Attend(attending) })
 		}
-		e, err := store.OpenEtcd(t.Context(), store.EtcdOptions{Dir: filepath.Join(own, "store"), Fleet: ca.Fleet(), Peers: p})
+		e, err := store.OpenEtcd(t.Context(), store.EtcdOptions{Dir: filepath.Join(own, "store"), Fleet: ca.Fleet(), Peers: p, Limits: limits})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +313,17 @@ const (
 // no more: it tries to commit until the store refuses. What they were told must be
 // what one log with one leader would have told them.
 func TestLinearizable(t *testing.T) {
-	stores, links := three(t)
+	stores, links := three(t, store.Limits{})
+	var cuts []func(bool)
+	for _, k := range links {
+		cuts = append(cuts, k.set)
+	}
+	linearizable(t, stores, cuts, linearRun)
+}
+
+// linearizable has stores lead by turns while each of the cuts is made and mended, and all
+// of them together.
+func linearizable(t *testing.T, stores []*store.Etcd, cuts []func(bool), rounds int) {
 	h := &history{began: time.Now(), more: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
@@ -326,23 +341,23 @@ func TestLinearizable(t *testing.T) {
 			}
 		})
 	}
-	for round := range linearRun {
-		for which := range len(links) + 1 {
+	for round := range rounds {
+		for which := range len(cuts) + 1 {
 			h.mu.Lock()
 			done, vain := h.done, h.vain
 			h.mu.Unlock()
-			if which < len(links) {
-				links[which].set(true)
-				h.until(t, fmt.Sprintf("round %d: commits while server %d cannot be reached", round, which), func(d, _ int) bool { return d >= done+commits })
-				links[which].set(false)
+			if which < len(cuts) {
+				cuts[which](true)
+				h.until(t, fmt.Sprintf("round %d: commits while cut %d lasts", round, which), func(d, _ int) bool { return d >= done+commits })
+				cuts[which](false)
 				continue
 			}
-			for _, k := range links {
-				k.set(true)
+			for _, cut := range cuts {
+				cut(true)
 			}
 			h.until(t, fmt.Sprintf("round %d: nobody to answer", round), func(_, v int) bool { return v > vain })
-			for _, k := range links {
-				k.set(false)
+			for _, cut := range cuts {
+				cut(false)
 			}
 		}
 	}

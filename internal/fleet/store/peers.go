@@ -73,11 +73,40 @@ func (p *Peers) configure(conf *embed.Config) {
 // errPeers is returned by what only one of several servers can do.
 var errPeers = errors.New("this server is alone: its store has no other members (run `fettle server` instead of `fettle up`)")
 
-// Members returns the members of the store, by name.
+// ErrExisting is returned by what only a store of Fettle's own can do.
+var ErrExisting = errors.New("not supported: the store is an etcd cluster that is not Fettle's own (grow, shrink and mend it with its own tools)")
+
+// grows says why members cannot come and go; nil where they can.
+func (e *Etcd) grows() error {
+	switch {
+	case e.o.Existing != nil:
+		return ErrExisting
+	case e.o.Peers == nil:
+		return errPeers
+	}
+	return nil
+}
+
+// self is this server as the others know it; false: there are no others, and never
+// will be.
+func (e *Etcd) self() (Leader, bool) {
+	switch {
+	case e.o.Existing != nil:
+		return Leader{Name: e.o.Existing.Name, Address: e.o.Existing.Address}, true
+	case e.o.Peers != nil:
+		return Leader{Name: e.o.Peers.Name, Address: e.o.Peers.Address}, true
+	}
+	return Leader{}, false
+}
+
+// Members returns the members of the store, by name: none, where it is not Fettle's own.
 func (e *Etcd) Members(ctx context.Context) ([]Member, error) {
+	if e.o.Existing != nil {
+		return nil, nil
+	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	resp, err := e.server.client.MemberList(ctx)
+	resp, err := e.client.MemberList(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("members of the store: %w", err)
 	}
@@ -104,14 +133,14 @@ func members(list []*etcdserverpb.Member) []Member {
 // new one with its name. Called again for a server that never started, it gives the
 // same answer.
 func (e *Etcd) Add(ctx context.Context, name, peer string) ([]Member, error) {
-	if e.o.Peers == nil {
-		return nil, errPeers
+	if err := e.grows(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	var resp *clientv3.MemberAddResponse
 	err := settled(ctx, func() (err error) {
-		resp, err = e.server.client.MemberAddAsLearner(ctx, []string{peerURL(peer)})
+		resp, err = e.client.MemberAddAsLearner(ctx, []string{peerURL(peer)})
 		return err
 	})
 	var list []Member
@@ -138,19 +167,19 @@ func (e *Etcd) Add(ctx context.Context, name, peer string) ([]Member, error) {
 // never started. The error wraps fs.ErrNotExist where there is none. Etcd refuses
 // where those that stay would have no majority.
 func (e *Etcd) Remove(ctx context.Context, name string) error {
-	if e.o.Peers == nil {
-		return errPeers
+	if err := e.grows(); err != nil {
+		return err
 	}
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	resp, err := e.server.client.MemberList(ctx)
+	resp, err := e.client.MemberList(ctx)
 	if err != nil {
 		return fmt.Errorf("remove server %s: %w", name, err)
 	}
 	for _, m := range resp.Members {
 		if one := members([]*etcdserverpb.Member{m})[0]; one.Name == name || one.Name == "" && one.Peer == name {
 			err := settled(ctx, func() error {
-				_, err := e.server.client.MemberRemove(ctx, m.ID)
+				_, err := e.client.MemberRemove(ctx, m.ID)
 				return err
 			})
 			if err != nil {
@@ -168,14 +197,14 @@ func (e *Etcd) atHome(ctx context.Context) error {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
 	own := uint64(e.server.etcd.Server.MemberID())
-	resp, err := e.server.client.MemberList(ctx)
+	resp, err := e.client.MemberList(ctx)
 	if err != nil {
 		return fmt.Errorf("where the store's members are: %w", explain(err))
 	}
 	want := []string{peerURL(e.o.Peers.advertised())}
 	for _, m := range resp.Members {
 		if m.ID == own && !slices.Equal(m.PeerURLs, want) {
-			if _, err := e.server.client.MemberUpdate(ctx, own, want); err != nil {
+			if _, err := e.client.MemberUpdate(ctx, own, want); err != nil {
 				return fmt.Errorf("tell the store's members that this one is at %s: %w", want[0], err)
 			}
 		}
@@ -205,7 +234,7 @@ const attendEvery = 500 * time.Millisecond
 
 // keyClock is written while a server joins: etcd's learner of a store that nobody
 // writes to would wait for the next change to be ready.
-const keyClock = "/fettle/clock"
+const keyClock = "clock"
 
 // Attend gives servers that have caught up their vote, until ctx ends. The server
 // that leads calls it.
@@ -230,7 +259,7 @@ func (e *Etcd) Attend(ctx context.Context) {
 func (e *Etcd) promote(ctx context.Context) {
 	ctx, cancel := bounded(ctx)
 	defer cancel()
-	resp, err := e.server.client.MemberList(ctx, clientv3.WithSerializable())
+	resp, err := e.client.MemberList(ctx, clientv3.WithSerializable())
 	if err != nil {
 		return // asked again
 	}
@@ -239,7 +268,7 @@ func (e *Etcd) promote(ctx context.Context) {
 			continue
 		}
 		if _, err := e.kv.Put(ctx, keyClock, ""); err == nil {
-			_, _ = e.server.client.MemberPromote(ctx, m.ID) // refused until it has caught up
+			_, _ = e.client.MemberPromote(ctx, m.ID) // refused until it has caught up
 		}
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -12,7 +13,7 @@ import (
 )
 
 // keyRegister is where the register of the fleet's machines is.
-const keyRegister = "/fettle/register/"
+const keyRegister = "register/"
 
 // Shelf is where the register of the fleet's machines is kept, for all servers. It
 // may be used before Load, and by servers that do not lead.
@@ -72,4 +73,48 @@ func (s shelf) List(ctx context.Context, kind string) (map[string][]byte, error)
 		return nil
 	})
 	return list, err
+}
+
+// Follow implements pki.Followed.
+func (s shelf) Follow(ctx context.Context, all func(map[pki.Record]bool), changed func(pki.Record, bool)) error {
+	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	now, err := s.e.get(ctx, keyRegister, clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		return fmt.Errorf("follow the register: %w", explain(err))
+	}
+	revision := now.Header.Revision
+	in := map[pki.Record]bool{}
+	end := clientv3.GetPrefixRangeEnd(keyRegister)
+	for from := keyRegister; ; {
+		got, err := s.e.get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(page), clientv3.WithRev(revision), clientv3.WithKeysOnly())
+		if err != nil {
+			return fmt.Errorf("follow the register: %w", explain(err))
+		}
+		for _, kv := range got.Kvs {
+			in[recordOf(kv.Key)] = true
+		}
+		if !got.More || len(got.Kvs) == 0 {
+			break
+		}
+		from = string(got.Kvs[len(got.Kvs)-1].Key) + "\x00"
+	}
+	all(in)
+	for w := range s.e.client.Watch(ctx, keyRegister, clientv3.WithPrefix(), clientv3.WithRev(revision+1)) {
+		if err := w.Err(); err != nil {
+			return fmt.Errorf("follow the register: %w", explain(err))
+		}
+		for _, e := range w.Events {
+			changed(recordOf(e.Kv.Key), e.Type == clientv3.EventTypePut)
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return errors.New("follow the register: the store tells of no more changes")
+}
+
+func recordOf(key []byte) pki.Record {
+	kind, id, _ := strings.Cut(strings.TrimPrefix(string(key), keyRegister), "/")
+	return pki.Record{Kind: kind, ID: id}
 }

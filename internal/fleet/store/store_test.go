@@ -163,38 +163,6 @@ func TestEtcdInALongFolder(t *testing.T) {
 	}
 }
 
-// TestEpoch: an administrator raises it after restoring the store; every token
-// is then higher than all before, although revisions begin anew.
-func TestEpoch(t *testing.T) {
-	o := options(t)
-	e := openEtcd(t, o)
-	first, err := e.Load(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	restored := options(t) // an empty one: as low as revisions can be
-	restored.Epoch = first.Token.Epoch + 1
-	e = openEtcd(t, restored)
-	second, err := e.Load(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !first.Token.Less(second.Token) {
-		t.Errorf("%+v after %+v", second.Token, first.Token)
-	}
-	if err := e.Close(); err != nil {
-		t.Fatal(err)
-	}
-	restored.Epoch = 0
-	third, err := openEtcd(t, restored).Load(t.Context())
-	if err != nil || third.Token.Epoch != second.Token.Epoch {
-		t.Errorf("the epoch was not kept: %+v, %v", third.Token, err)
-	}
-}
-
 // tamper changes the store behind its back.
 func tamper(t *testing.T, o store.EtcdOptions, change func(kv clientv3.KV)) {
 	t.Helper()
@@ -305,6 +273,32 @@ func TestLostLeadership(t *testing.T) {
 				}
 			}
 			if n, err := e.Check(t.Context()); n != 0 || err != nil {
+				t.Errorf("%d entries, %v", n, err)
+			}
+		})
+	}
+}
+
+// TestCommitIsTriedAgain: what etcd lost on its way is written again, long before the
+// caller's patience ends; what was carried out, and only its answer lost, is not.
+func TestCommitIsTriedAgain(t *testing.T) {
+	for name, carriedOut := range map[string]bool{"lost": false, "answer lost": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := openEtcd(t, options(t))
+			s, err := e.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, text := range []string{"one", "two", "three"} {
+				if i == 1 {
+					store.LoseTxn(e, carriedOut)
+				}
+				if err := e.Commit(t.Context(), loop.Txn{Token: s.Token, Log: []loop.Entry{storetest.Entry(text)}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n, err := e.Check(t.Context()); n != 3 || err != nil {
 				t.Errorf("%d entries, %v", n, err)
 			}
 		})

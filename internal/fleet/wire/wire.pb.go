@@ -27,6 +27,155 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// AuthorityWord is the authority's own word of whom the fleet believes (pki.Word).
+type AuthorityWord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          []byte                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`               // golang.org/x/mod/sumdb/note
+	Authorities   [][]byte               `protobuf:"bytes,2,rep,name=authorities,proto3" json:"authorities,omitempty"` // X.509, DER, of those that it names
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityWord) Reset() {
+	*x = AuthorityWord{}
+	mi := &file_wire_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityWord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityWord) ProtoMessage() {}
+
+func (x *AuthorityWord) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityWord.ProtoReflect.Descriptor instead.
+func (*AuthorityWord) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *AuthorityWord) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *AuthorityWord) GetAuthorities() [][]byte {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+type AuthorityKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schema        int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	Pin           string                 `protobuf:"bytes,2,opt,name=pin,proto3" json:"pin,omitempty"` // of the authority
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityKeyRequest) Reset() {
+	*x = AuthorityKeyRequest{}
+	mi := &file_wire_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityKeyRequest) ProtoMessage() {}
+
+func (x *AuthorityKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityKeyRequest.ProtoReflect.Descriptor instead.
+func (*AuthorityKeyRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AuthorityKeyRequest) GetSchema() int32 {
+	if x != nil {
+		return x.Schema
+	}
+	return 0
+}
+
+func (x *AuthorityKeyRequest) GetPin() string {
+	if x != nil {
+		return x.Pin
+	}
+	return ""
+}
+
+type AuthorityKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AuthorityKey  []byte                 `protobuf:"bytes,1,opt,name=authority_key,json=authorityKey,proto3" json:"authority_key,omitempty"` // pki.CA.Export
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityKeyResponse) Reset() {
+	*x = AuthorityKeyResponse{}
+	mi := &file_wire_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityKeyResponse) ProtoMessage() {}
+
+func (x *AuthorityKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityKeyResponse.ProtoReflect.Descriptor instead.
+func (*AuthorityKeyResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AuthorityKeyResponse) GetAuthorityKey() []byte {
+	if x != nil {
+		return x.AuthorityKey
+	}
+	return nil
+}
+
 type JoinRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Schema        int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
@@ -40,7 +189,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_wire_proto_msgTypes[0]
+	mi := &file_wire_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -52,7 +201,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[0]
+	mi := &file_wire_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -65,7 +214,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{0}
+	return file_wire_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *JoinRequest) GetSchema() int32 {
@@ -104,16 +253,18 @@ func (x *JoinRequest) GetLabel() string {
 }
 
 type JoinResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER
-	Authority     []byte                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`     // X.509, DER; its key has the pin that the token names
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Certificate       []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`                                       // X.509, DER
+	Authority         []byte                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`                                           // X.509, DER; its key has the pin that the token names
+	Authorities       [][]byte               `protobuf:"bytes,3,rep,name=authorities,proto3" json:"authorities,omitempty"`                                       // X.509, DER, of all that the fleet believes; none: that one
+	AuthoritiesSerial int64                  `protobuf:"varint,4,opt,name=authorities_serial,json=authoritiesSerial,proto3" json:"authorities_serial,omitempty"` // of the word that says so; 0: there is none
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_wire_proto_msgTypes[1]
+	mi := &file_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -125,7 +276,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[1]
+	mi := &file_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -138,7 +289,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{1}
+	return file_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *JoinResponse) GetCertificate() []byte {
@@ -155,6 +306,20 @@ func (x *JoinResponse) GetAuthority() []byte {
 	return nil
 }
 
+func (x *JoinResponse) GetAuthorities() [][]byte {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+func (x *JoinResponse) GetAuthoritiesSerial() int64 {
+	if x != nil {
+		return x.AuthoritiesSerial
+	}
+	return 0
+}
+
 type JoinServerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Schema        int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
@@ -169,7 +334,7 @@ type JoinServerRequest struct {
 
 func (x *JoinServerRequest) Reset() {
 	*x = JoinServerRequest{}
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -181,7 +346,7 @@ func (x *JoinServerRequest) String() string {
 func (*JoinServerRequest) ProtoMessage() {}
 
 func (x *JoinServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[2]
+	mi := &file_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -194,7 +359,7 @@ func (x *JoinServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinServerRequest.ProtoReflect.Descriptor instead.
 func (*JoinServerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{2}
+	return file_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JoinServerRequest) GetSchema() int32 {
@@ -240,18 +405,20 @@ func (x *JoinServerRequest) GetPeer() string {
 }
 
 type JoinServerResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Certificate   []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`                       // X.509, DER
-	Authority     []byte                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`                           // X.509, DER; its key has the pin that the token names
-	AuthorityKey  []byte                 `protobuf:"bytes,3,opt,name=authority_key,json=authorityKey,proto3" json:"authority_key,omitempty"` // pki.CA.Export
-	Members       []*StoreMember         `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`                               // all, the new one among them
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Certificate       []byte                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`                                        // X.509, DER
+	Authority         []byte                 `protobuf:"bytes,2,opt,name=authority,proto3" json:"authority,omitempty"`                                            // X.509, DER; its key has the pin that the token names
+	AuthorityKey      []byte                 `protobuf:"bytes,3,opt,name=authority_key,json=authorityKey,proto3" json:"authority_key,omitempty"`                  // pki.CA.Export
+	Members           []*StoreMember         `protobuf:"bytes,4,rep,name=members,proto3" json:"members,omitempty"`                                                // all, the new one among them
+	MoreAuthorityKeys [][]byte               `protobuf:"bytes,5,rep,name=more_authority_keys,json=moreAuthorityKeys,proto3" json:"more_authority_keys,omitempty"` // while the authority is being changed: pki.CA.Export of the others
+	AuthorityWords    []*AuthorityWord       `protobuf:"bytes,6,rep,name=authority_words,json=authorityWords,proto3" json:"authority_words,omitempty"`            // that hold
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *JoinServerResponse) Reset() {
 	*x = JoinServerResponse{}
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -263,7 +430,7 @@ func (x *JoinServerResponse) String() string {
 func (*JoinServerResponse) ProtoMessage() {}
 
 func (x *JoinServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[3]
+	mi := &file_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -276,7 +443,7 @@ func (x *JoinServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinServerResponse.ProtoReflect.Descriptor instead.
 func (*JoinServerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{3}
+	return file_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JoinServerResponse) GetCertificate() []byte {
@@ -307,6 +474,20 @@ func (x *JoinServerResponse) GetMembers() []*StoreMember {
 	return nil
 }
 
+func (x *JoinServerResponse) GetMoreAuthorityKeys() [][]byte {
+	if x != nil {
+		return x.MoreAuthorityKeys
+	}
+	return nil
+}
+
+func (x *JoinServerResponse) GetAuthorityWords() []*AuthorityWord {
+	if x != nil {
+		return x.AuthorityWords
+	}
+	return nil
+}
+
 // StoreMember is a server's part of the store.
 type StoreMember struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -319,7 +500,7 @@ type StoreMember struct {
 
 func (x *StoreMember) Reset() {
 	*x = StoreMember{}
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -331,7 +512,7 @@ func (x *StoreMember) String() string {
 func (*StoreMember) ProtoMessage() {}
 
 func (x *StoreMember) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[4]
+	mi := &file_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -344,7 +525,7 @@ func (x *StoreMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreMember.ProtoReflect.Descriptor instead.
 func (*StoreMember) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{4}
+	return file_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StoreMember) GetName() string {
@@ -378,7 +559,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +571,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[5]
+	mi := &file_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +584,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{5}
+	return file_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RenewRequest) GetSchema() int32 {
@@ -429,7 +610,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +622,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[6]
+	mi := &file_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +635,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{6}
+	return file_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RenewResponse) GetCertificate() []byte {
@@ -485,6 +666,12 @@ type SessionRequest struct {
 	//	*SessionRequest_LogState
 	//	*SessionRequest_CommandOutput
 	//	*SessionRequest_CommandEnd
+	//	*SessionRequest_Armed
+	//	*SessionRequest_Sightings
+	//	*SessionRequest_RingState
+	//	*SessionRequest_Story
+	//	*SessionRequest_PermitState
+	//	*SessionRequest_AuthorityState
 	What          isSessionRequest_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -492,7 +679,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +691,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[7]
+	mi := &file_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +704,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{7}
+	return file_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SessionRequest) GetNowNs() int64 {
@@ -651,6 +838,60 @@ func (x *SessionRequest) GetCommandEnd() *CommandEnd {
 	return nil
 }
 
+func (x *SessionRequest) GetArmed() *Armed {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_Armed); ok {
+			return x.Armed
+		}
+	}
+	return nil
+}
+
+func (x *SessionRequest) GetSightings() *Sightings {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_Sightings); ok {
+			return x.Sightings
+		}
+	}
+	return nil
+}
+
+func (x *SessionRequest) GetRingState() *RingState {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_RingState); ok {
+			return x.RingState
+		}
+	}
+	return nil
+}
+
+func (x *SessionRequest) GetStory() *Story {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_Story); ok {
+			return x.Story
+		}
+	}
+	return nil
+}
+
+func (x *SessionRequest) GetPermitState() *PermitState {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_PermitState); ok {
+			return x.PermitState
+		}
+	}
+	return nil
+}
+
+func (x *SessionRequest) GetAuthorityState() *AuthorityState {
+	if x != nil {
+		if x, ok := x.What.(*SessionRequest_AuthorityState); ok {
+			return x.AuthorityState
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_What interface {
 	isSessionRequest_What()
 }
@@ -707,6 +948,30 @@ type SessionRequest_CommandEnd struct {
 	CommandEnd *CommandEnd `protobuf:"bytes,14,opt,name=command_end,json=commandEnd,proto3,oneof"`
 }
 
+type SessionRequest_Armed struct {
+	Armed *Armed `protobuf:"bytes,35,opt,name=armed,proto3,oneof"`
+}
+
+type SessionRequest_Sightings struct {
+	Sightings *Sightings `protobuf:"bytes,15,opt,name=sightings,proto3,oneof"`
+}
+
+type SessionRequest_RingState struct {
+	RingState *RingState `protobuf:"bytes,16,opt,name=ring_state,json=ringState,proto3,oneof"`
+}
+
+type SessionRequest_Story struct {
+	Story *Story `protobuf:"bytes,20,opt,name=story,proto3,oneof"`
+}
+
+type SessionRequest_PermitState struct {
+	PermitState *PermitState `protobuf:"bytes,21,opt,name=permit_state,json=permitState,proto3,oneof"`
+}
+
+type SessionRequest_AuthorityState struct {
+	AuthorityState *AuthorityState `protobuf:"bytes,45,opt,name=authority_state,json=authorityState,proto3,oneof"`
+}
+
 func (*SessionRequest_Hello) isSessionRequest_What() {}
 
 func (*SessionRequest_Report) isSessionRequest_What() {}
@@ -733,6 +998,18 @@ func (*SessionRequest_CommandOutput) isSessionRequest_What() {}
 
 func (*SessionRequest_CommandEnd) isSessionRequest_What() {}
 
+func (*SessionRequest_Armed) isSessionRequest_What() {}
+
+func (*SessionRequest_Sightings) isSessionRequest_What() {}
+
+func (*SessionRequest_RingState) isSessionRequest_What() {}
+
+func (*SessionRequest_Story) isSessionRequest_What() {}
+
+func (*SessionRequest_PermitState) isSessionRequest_What() {}
+
+func (*SessionRequest_AuthorityState) isSessionRequest_What() {}
+
 // SessionResponse is from the server.
 type SessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -748,6 +1025,12 @@ type SessionResponse struct {
 	//	*SessionResponse_Command
 	//	*SessionResponse_CommandMore
 	//	*SessionResponse_CommandCancel
+	//	*SessionResponse_Maintenance
+	//	*SessionResponse_Confirm
+	//	*SessionResponse_Ring
+	//	*SessionResponse_Permit
+	//	*SessionResponse_StoryTaken
+	//	*SessionResponse_Authorities
 	What          isSessionResponse_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -755,7 +1038,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +1050,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[8]
+	mi := &file_wire_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +1063,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{8}
+	return file_wire_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SessionResponse) GetWhat() isSessionResponse_What {
@@ -880,6 +1163,60 @@ func (x *SessionResponse) GetCommandCancel() *CommandCancel {
 	return nil
 }
 
+func (x *SessionResponse) GetMaintenance() *Maintenance {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_Maintenance); ok {
+			return x.Maintenance
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetConfirm() *Confirm {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_Confirm); ok {
+			return x.Confirm
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetRing() *Ring {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_Ring); ok {
+			return x.Ring
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetPermit() *Permit {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_Permit); ok {
+			return x.Permit
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetStoryTaken() *StoryTaken {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_StoryTaken); ok {
+			return x.StoryTaken
+		}
+	}
+	return nil
+}
+
+func (x *SessionResponse) GetAuthorities() *Authorities {
+	if x != nil {
+		if x, ok := x.What.(*SessionResponse_Authorities); ok {
+			return x.Authorities
+		}
+	}
+	return nil
+}
+
 type isSessionResponse_What interface {
 	isSessionResponse_What()
 }
@@ -924,6 +1261,30 @@ type SessionResponse_CommandCancel struct {
 	CommandCancel *CommandCancel `protobuf:"bytes,10,opt,name=command_cancel,json=commandCancel,proto3,oneof"`
 }
 
+type SessionResponse_Maintenance struct {
+	Maintenance *Maintenance `protobuf:"bytes,24,opt,name=maintenance,proto3,oneof"`
+}
+
+type SessionResponse_Confirm struct {
+	Confirm *Confirm `protobuf:"bytes,30,opt,name=confirm,proto3,oneof"`
+}
+
+type SessionResponse_Ring struct {
+	Ring *Ring `protobuf:"bytes,12,opt,name=ring,proto3,oneof"`
+}
+
+type SessionResponse_Permit struct {
+	Permit *Permit `protobuf:"bytes,16,opt,name=permit,proto3,oneof"`
+}
+
+type SessionResponse_StoryTaken struct {
+	StoryTaken *StoryTaken `protobuf:"bytes,17,opt,name=story_taken,json=storyTaken,proto3,oneof"`
+}
+
+type SessionResponse_Authorities struct {
+	Authorities *Authorities `protobuf:"bytes,45,opt,name=authorities,proto3,oneof"`
+}
+
 func (*SessionResponse_Welcome) isSessionResponse_What() {}
 
 func (*SessionResponse_Dispatch) isSessionResponse_What() {}
@@ -944,26 +1305,47 @@ func (*SessionResponse_CommandMore) isSessionResponse_What() {}
 
 func (*SessionResponse_CommandCancel) isSessionResponse_What() {}
 
+func (*SessionResponse_Maintenance) isSessionResponse_What() {}
+
+func (*SessionResponse_Confirm) isSessionResponse_What() {}
+
+func (*SessionResponse_Ring) isSessionResponse_What() {}
+
+func (*SessionResponse_Permit) isSessionResponse_What() {}
+
+func (*SessionResponse_StoryTaken) isSessionResponse_What() {}
+
+func (*SessionResponse_Authorities) isSessionResponse_What() {}
+
 // Hello is who the agent is and what it can do.
 type Hello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Schema        int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
-	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`               // subject
-	Incarnation   string                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of this process; a new one at every start
-	BootId        string                 `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	Label         string                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"` // host name
-	Actions       []*ActionVersion       `protobuf:"bytes,6,rep,name=actions,proto3" json:"actions,omitempty"`
-	Kinds         []string               `protobuf:"bytes,7,rep,name=kinds,proto3" json:"kinds,omitempty"`         // of subjects that it can look at
-	Version       string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`     // of the program
-	Log           *LogHead               `protobuf:"bytes,9,opt,name=log,proto3" json:"log,omitempty"`             // the last that this agent keeps; absent: none
-	Commands      bool                   `protobuf:"varint,10,opt,name=commands,proto3" json:"commands,omitempty"` // it knows Command
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Schema      int32                  `protobuf:"varint,1,opt,name=schema,proto3" json:"schema,omitempty"`
+	Host        string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`               // subject
+	Incarnation string                 `protobuf:"bytes,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // of this process; a new one at every start
+	BootId      string                 `protobuf:"bytes,4,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	Label       string                 `protobuf:"bytes,5,opt,name=label,proto3" json:"label,omitempty"` // host name
+	Actions     []*ActionVersion       `protobuf:"bytes,6,rep,name=actions,proto3" json:"actions,omitempty"`
+	Kinds       []string               `protobuf:"bytes,7,rep,name=kinds,proto3" json:"kinds,omitempty"`         // of subjects that it can look at
+	Version     string                 `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`     // of the program
+	Log         *LogHead               `protobuf:"bytes,9,opt,name=log,proto3" json:"log,omitempty"`             // the last that this agent keeps; absent: none
+	Commands    bool                   `protobuf:"varint,10,opt,name=commands,proto3" json:"commands,omitempty"` // it knows Command
+	Gossips     bool                   `protobuf:"varint,12,opt,name=gossips,proto3" json:"gossips,omitempty"`   // it knows Ring, and is set up to take part in one
+	Permits     bool                   `protobuf:"varint,14,opt,name=permits,proto3" json:"permits,omitempty"`   // it knows Permit
+	// What the executor of this host made a moment ago: what is ordered with it is for
+	// this host, this start of its executor, and not from long ago.
+	Nonce             string `protobuf:"bytes,16,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Executor          string `protobuf:"bytes,17,opt,name=executor,proto3" json:"executor,omitempty"`                                             // incarnation of the executor, which a Dispatch names; "": that of the agent
+	Authorities       bool   `protobuf:"varint,22,opt,name=authorities,proto3" json:"authorities,omitempty"`                                      // it knows Authorities
+	AuthoritiesSerial int64  `protobuf:"varint,23,opt,name=authorities_serial,json=authoritiesSerial,proto3" json:"authorities_serial,omitempty"` // of the last word that agent and executor both keep; 0: none
+	SignedCommands    bool   `protobuf:"varint,60,opt,name=signed_commands,json=signedCommands,proto3" json:"signed_commands,omitempty"`          // it takes a Command only as a person signed it for this host
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -975,7 +1357,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[9]
+	mi := &file_wire_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -988,7 +1370,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{9}
+	return file_wire_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Hello) GetSchema() int32 {
@@ -1061,6 +1443,109 @@ func (x *Hello) GetCommands() bool {
 	return false
 }
 
+func (x *Hello) GetGossips() bool {
+	if x != nil {
+		return x.Gossips
+	}
+	return false
+}
+
+func (x *Hello) GetPermits() bool {
+	if x != nil {
+		return x.Permits
+	}
+	return false
+}
+
+func (x *Hello) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *Hello) GetExecutor() string {
+	if x != nil {
+		return x.Executor
+	}
+	return ""
+}
+
+func (x *Hello) GetAuthorities() bool {
+	if x != nil {
+		return x.Authorities
+	}
+	return false
+}
+
+func (x *Hello) GetAuthoritiesSerial() int64 {
+	if x != nil {
+		return x.AuthoritiesSerial
+	}
+	return 0
+}
+
+func (x *Hello) GetSignedCommands() bool {
+	if x != nil {
+		return x.SignedCommands
+	}
+	return false
+}
+
+// SignedOrder is a server's word about a message to the executor (fleet/warrant).
+// Absent: the server is of a version that signs none, or was given no nonce.
+type SignedOrder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          []byte                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`               // golang.org/x/mod/sumdb/note
+	Certificate   []byte                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER, of the key that signed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedOrder) Reset() {
+	*x = SignedOrder{}
+	mi := &file_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedOrder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedOrder) ProtoMessage() {}
+
+func (x *SignedOrder) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedOrder.ProtoReflect.Descriptor instead.
+func (*SignedOrder) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SignedOrder) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *SignedOrder) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 // LogHead is where the server's log of decisions ended.
 type LogHead struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1073,7 +1558,7 @@ type LogHead struct {
 
 func (x *LogHead) Reset() {
 	*x = LogHead{}
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1570,7 @@ func (x *LogHead) String() string {
 func (*LogHead) ProtoMessage() {}
 
 func (x *LogHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[10]
+	mi := &file_wire_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1583,7 @@ func (x *LogHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogHead.ProtoReflect.Descriptor instead.
 func (*LogHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{10}
+	return file_wire_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LogHead) GetEpoch() uint64 {
@@ -1135,7 +1620,7 @@ type SignedHead struct {
 
 func (x *SignedHead) Reset() {
 	*x = SignedHead{}
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1632,7 @@ func (x *SignedHead) String() string {
 func (*SignedHead) ProtoMessage() {}
 
 func (x *SignedHead) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[11]
+	mi := &file_wire_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1645,7 @@ func (x *SignedHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedHead.ProtoReflect.Descriptor instead.
 func (*SignedHead) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{11}
+	return file_wire_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SignedHead) GetNote() []byte {
@@ -1187,7 +1672,7 @@ type LogState struct {
 
 func (x *LogState) Reset() {
 	*x = LogState{}
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1684,7 @@ func (x *LogState) String() string {
 func (*LogState) ProtoMessage() {}
 
 func (x *LogState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[12]
+	mi := &file_wire_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1697,7 @@ func (x *LogState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogState.ProtoReflect.Descriptor instead.
 func (*LogState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{12}
+	return file_wire_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LogState) GetRefused() string {
@@ -1233,7 +1718,7 @@ type Probes struct {
 
 func (x *Probes) Reset() {
 	*x = Probes{}
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1730,7 @@ func (x *Probes) String() string {
 func (*Probes) ProtoMessage() {}
 
 func (x *Probes) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[13]
+	mi := &file_wire_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1743,7 @@ func (x *Probes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probes.ProtoReflect.Descriptor instead.
 func (*Probes) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{13}
+	return file_wire_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Probes) GetNames() []string {
@@ -1278,7 +1763,7 @@ type ActionVersion struct {
 
 func (x *ActionVersion) Reset() {
 	*x = ActionVersion{}
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1775,7 @@ func (x *ActionVersion) String() string {
 func (*ActionVersion) ProtoMessage() {}
 
 func (x *ActionVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[14]
+	mi := &file_wire_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1788,7 @@ func (x *ActionVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActionVersion.ProtoReflect.Descriptor instead.
 func (*ActionVersion) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{14}
+	return file_wire_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ActionVersion) GetName() string {
@@ -1329,13 +1814,17 @@ type Welcome struct {
 	Log           *SignedHead            `protobuf:"bytes,5,opt,name=log,proto3" json:"log,omitempty"`
 	Servers       []string               `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"` // addresses of all servers; none: there is but this one
 	Epoch         *SignedEpoch           `protobuf:"bytes,7,opt,name=epoch,proto3" json:"epoch,omitempty"`     // absent: it is the first, which needs nobody's word
+	Maintenance   *Maintenance           `protobuf:"bytes,14,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	Permit        *Permit                `protobuf:"bytes,10,opt,name=permit,proto3" json:"permit,omitempty"`           // absent: the one that the agent keeps stays
+	Stories       bool                   `protobuf:"varint,11,opt,name=stories,proto3" json:"stories,omitempty"`        // it takes Story
+	Authorities   []*AuthorityWord       `protobuf:"bytes,18,rep,name=authorities,proto3" json:"authorities,omitempty"` // that the agent does not keep yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Welcome) Reset() {
 	*x = Welcome{}
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1836,7 @@ func (x *Welcome) String() string {
 func (*Welcome) ProtoMessage() {}
 
 func (x *Welcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[15]
+	mi := &file_wire_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1849,7 @@ func (x *Welcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Welcome.ProtoReflect.Descriptor instead.
 func (*Welcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{15}
+	return file_wire_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Welcome) GetSchema() int32 {
@@ -1412,6 +1901,420 @@ func (x *Welcome) GetEpoch() *SignedEpoch {
 	return nil
 }
 
+func (x *Welcome) GetMaintenance() *Maintenance {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
+func (x *Welcome) GetPermit() *Permit {
+	if x != nil {
+		return x.Permit
+	}
+	return nil
+}
+
+func (x *Welcome) GetStories() bool {
+	if x != nil {
+		return x.Stories
+	}
+	return false
+}
+
+func (x *Welcome) GetAuthorities() []*AuthorityWord {
+	if x != nil {
+		return x.Authorities
+	}
+	return nil
+}
+
+// Authorities tells the agent whom the fleet believes from now on. It is answered with
+// AuthorityState.
+type Authorities struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Words         []*AuthorityWord       `protobuf:"bytes,1,rep,name=words,proto3" json:"words,omitempty"` // in order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Authorities) Reset() {
+	*x = Authorities{}
+	mi := &file_wire_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Authorities) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Authorities) ProtoMessage() {}
+
+func (x *Authorities) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Authorities.ProtoReflect.Descriptor instead.
+func (*Authorities) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Authorities) GetWords() []*AuthorityWord {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+// AuthorityState says how far the agent and its executor follow that.
+type AuthorityState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        int64                  `protobuf:"varint,1,opt,name=serial,proto3" json:"serial,omitempty"` // of the last word that both keep
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`    // why no later one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityState) Reset() {
+	*x = AuthorityState{}
+	mi := &file_wire_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityState) ProtoMessage() {}
+
+func (x *AuthorityState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityState.ProtoReflect.Descriptor instead.
+func (*AuthorityState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AuthorityState) GetSerial() int64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+func (x *AuthorityState) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// Permit is a standing permit: what the agent may do alone while it reaches no
+// server (fleet/permit). It replaces the one before.
+type Permit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          []byte                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`               // golang.org/x/mod/sumdb/note
+	Certificate   []byte                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER, of the key that signed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Permit) Reset() {
+	*x = Permit{}
+	mi := &file_wire_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Permit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Permit) ProtoMessage() {}
+
+func (x *Permit) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Permit.ProtoReflect.Descriptor instead.
+func (*Permit) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Permit) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *Permit) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+// PermitState says which standing permit the agent keeps.
+type PermitState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Serial        string                 `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`                // "": none
+	LeftNs        int64                  `protobuf:"varint,2,opt,name=left_ns,json=leftNs,proto3" json:"left_ns,omitempty"` // for how long it holds
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`                      // why it keeps none, or not the last that it was given
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PermitState) Reset() {
+	*x = PermitState{}
+	mi := &file_wire_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PermitState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PermitState) ProtoMessage() {}
+
+func (x *PermitState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PermitState.ProtoReflect.Descriptor instead.
+func (*PermitState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *PermitState) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *PermitState) GetLeftNs() int64 {
+	if x != nil {
+		return x.LeftNs
+	}
+	return 0
+}
+
+func (x *PermitState) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// Story is what the agent went through alone while it was cut off: a part of its own
+// log, which is a chain like the server's, and then what that log has of incidents. It
+// is answered with StoryTaken, before which the next part is not sent; told again, it
+// is not taken twice.
+type Story struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`       // names the answer
+	Chain         string                 `protobuf:"bytes,2,opt,name=chain,proto3" json:"chain,omitempty"`  // of this agent's chains; a new name for each
+	After         int64                  `protobuf:"varint,3,opt,name=after,proto3" json:"after,omitempty"` // the number of the entry that the first here follows
+	AfterHash     string                 `protobuf:"bytes,4,opt,name=after_hash,json=afterHash,proto3" json:"after_hash,omitempty"`
+	Entries       [][]byte               `protobuf:"bytes,5,rep,name=entries,proto3" json:"entries,omitempty"` // as they are kept (fleet/store), in order
+	Records       [][]byte               `protobuf:"bytes,6,rep,name=records,proto3" json:"records,omitempty"` // incident.Record, their times on the agent's clock
+	Permit        string                 `protobuf:"bytes,7,opt,name=permit,proto3" json:"permit,omitempty"`   // serial of the permit that it had
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Story) Reset() {
+	*x = Story{}
+	mi := &file_wire_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Story) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Story) ProtoMessage() {}
+
+func (x *Story) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Story.ProtoReflect.Descriptor instead.
+func (*Story) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Story) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Story) GetChain() string {
+	if x != nil {
+		return x.Chain
+	}
+	return ""
+}
+
+func (x *Story) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *Story) GetAfterHash() string {
+	if x != nil {
+		return x.AfterHash
+	}
+	return ""
+}
+
+func (x *Story) GetEntries() [][]byte {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *Story) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *Story) GetPermit() string {
+	if x != nil {
+		return x.Permit
+	}
+	return ""
+}
+
+type StoryTaken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Entries       int64                  `protobuf:"varint,2,opt,name=entries,proto3" json:"entries,omitempty"` // of the chain, that are in the log durably
+	Hash          string                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`        // of the last
+	Refused       string                 `protobuf:"bytes,4,opt,name=refused,proto3" json:"refused,omitempty"`  // not empty: it was not taken, and why
+	Never         bool                   `protobuf:"varint,5,opt,name=never,proto3" json:"never,omitempty"`     // it never will be: it contradicts what was told before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoryTaken) Reset() {
+	*x = StoryTaken{}
+	mi := &file_wire_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoryTaken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoryTaken) ProtoMessage() {}
+
+func (x *StoryTaken) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoryTaken.ProtoReflect.Descriptor instead.
+func (*StoryTaken) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *StoryTaken) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StoryTaken) GetEntries() int64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *StoryTaken) GetHash() string {
+	if x != nil {
+		return x.Hash
+	}
+	return ""
+}
+
+func (x *StoryTaken) GetRefused() string {
+	if x != nil {
+		return x.Refused
+	}
+	return ""
+}
+
+func (x *StoryTaken) GetNever() bool {
+	if x != nil {
+		return x.Never
+	}
+	return false
+}
+
 // SignedEpoch is an administrator's word that the store's epoch may begin
 // (fleet/charter).
 type SignedEpoch struct {
@@ -1424,7 +2327,7 @@ type SignedEpoch struct {
 
 func (x *SignedEpoch) Reset() {
 	*x = SignedEpoch{}
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +2339,7 @@ func (x *SignedEpoch) String() string {
 func (*SignedEpoch) ProtoMessage() {}
 
 func (x *SignedEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[16]
+	mi := &file_wire_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +2352,7 @@ func (x *SignedEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedEpoch.ProtoReflect.Descriptor instead.
 func (*SignedEpoch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{16}
+	return file_wire_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SignedEpoch) GetNote() []byte {
@@ -1479,7 +2382,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +2394,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[17]
+	mi := &file_wire_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +2407,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{17}
+	return file_wire_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Report) GetObservations() []*Observation {
@@ -1531,7 +2434,7 @@ type Observation struct {
 
 func (x *Observation) Reset() {
 	*x = Observation{}
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +2446,7 @@ func (x *Observation) String() string {
 func (*Observation) ProtoMessage() {}
 
 func (x *Observation) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[18]
+	mi := &file_wire_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +2459,7 @@ func (x *Observation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Observation.ProtoReflect.Descriptor instead.
 func (*Observation) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{18}
+	return file_wire_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Observation) GetJson() []byte {
@@ -1583,7 +2486,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +2498,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[19]
+	mi := &file_wire_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +2511,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{19}
+	return file_wire_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Digest) GetSeen() []*Seen {
@@ -1630,7 +2533,7 @@ type Seen struct {
 
 func (x *Seen) Reset() {
 	*x = Seen{}
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +2545,7 @@ func (x *Seen) String() string {
 func (*Seen) ProtoMessage() {}
 
 func (x *Seen) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[20]
+	mi := &file_wire_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +2558,7 @@ func (x *Seen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Seen.ProtoReflect.Descriptor instead.
 func (*Seen) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{20}
+	return file_wire_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Seen) GetSubject() string {
@@ -1696,7 +2599,7 @@ type Settled struct {
 
 func (x *Settled) Reset() {
 	*x = Settled{}
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +2611,7 @@ func (x *Settled) String() string {
 func (*Settled) ProtoMessage() {}
 
 func (x *Settled) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[21]
+	mi := &file_wire_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,21 +2624,22 @@ func (x *Settled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settled.ProtoReflect.Descriptor instead.
 func (*Settled) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{21}
+	return file_wire_proto_rawDescGZIP(), []int{31}
 }
 
 type Dispatch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`    // names the answer
-	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"` // fettle.Dispatch, its Deadline on the agent's clock
-	Log           *SignedHead            `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`   // has the intent of this dispatch
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`      // names the answer
+	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`   // fettle.Dispatch, its Deadline on the agent's clock
+	Log           *SignedHead            `protobuf:"bytes,3,opt,name=log,proto3" json:"log,omitempty"`     // has the intent of this dispatch
+	Order         *SignedOrder           `protobuf:"bytes,4,opt,name=order,proto3" json:"order,omitempty"` // over json
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Dispatch) Reset() {
 	*x = Dispatch{}
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +2651,7 @@ func (x *Dispatch) String() string {
 func (*Dispatch) ProtoMessage() {}
 
 func (x *Dispatch) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[22]
+	mi := &file_wire_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +2664,7 @@ func (x *Dispatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dispatch.ProtoReflect.Descriptor instead.
 func (*Dispatch) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{22}
+	return file_wire_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Dispatch) GetId() uint64 {
@@ -1784,17 +2688,25 @@ func (x *Dispatch) GetLog() *SignedHead {
 	return nil
 }
 
+func (x *Dispatch) GetOrder() *SignedOrder {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
 type Recover struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"` // fettle.Dispatch
+	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"`   // fettle.Dispatch
+	Order         *SignedOrder           `protobuf:"bytes,4,opt,name=order,proto3" json:"order,omitempty"` // over json
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +2718,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[23]
+	mi := &file_wire_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +2731,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{23}
+	return file_wire_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Recover) GetId() uint64 {
@@ -1836,6 +2748,13 @@ func (x *Recover) GetJson() []byte {
 	return nil
 }
 
+func (x *Recover) GetOrder() *SignedOrder {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
 // Outcome answers Dispatch and Recover.
 type Outcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1847,7 +2766,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +2778,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[24]
+	mi := &file_wire_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +2791,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{24}
+	return file_wire_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Outcome) GetId() uint64 {
@@ -1900,7 +2819,7 @@ type Look struct {
 
 func (x *Look) Reset() {
 	*x = Look{}
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2831,7 @@ func (x *Look) String() string {
 func (*Look) ProtoMessage() {}
 
 func (x *Look) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[25]
+	mi := &file_wire_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2844,7 @@ func (x *Look) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Look.ProtoReflect.Descriptor instead.
 func (*Look) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{25}
+	return file_wire_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Look) GetId() uint64 {
@@ -1960,7 +2879,7 @@ type LookAnswer struct {
 
 func (x *LookAnswer) Reset() {
 	*x = LookAnswer{}
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2891,7 @@ func (x *LookAnswer) String() string {
 func (*LookAnswer) ProtoMessage() {}
 
 func (x *LookAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[26]
+	mi := &file_wire_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2904,7 @@ func (x *LookAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookAnswer.ProtoReflect.Descriptor instead.
 func (*LookAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{26}
+	return file_wire_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LookAnswer) GetId() uint64 {
@@ -2014,13 +2933,14 @@ type Preview struct {
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"` // fettle.Step
 	WithinNs      int64                  `protobuf:"varint,3,opt,name=within_ns,json=withinNs,proto3" json:"within_ns,omitempty"`
+	Order         *SignedOrder           `protobuf:"bytes,4,opt,name=order,proto3" json:"order,omitempty"` // over json
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2952,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[27]
+	mi := &file_wire_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2965,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{27}
+	return file_wire_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Preview) GetId() uint64 {
@@ -2069,6 +2989,13 @@ func (x *Preview) GetWithinNs() int64 {
 	return 0
 }
 
+func (x *Preview) GetOrder() *SignedOrder {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
 type PreviewAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2082,7 +3009,7 @@ type PreviewAnswer struct {
 
 func (x *PreviewAnswer) Reset() {
 	*x = PreviewAnswer{}
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +3021,7 @@ func (x *PreviewAnswer) String() string {
 func (*PreviewAnswer) ProtoMessage() {}
 
 func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[28]
+	mi := &file_wire_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +3034,7 @@ func (x *PreviewAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewAnswer.ProtoReflect.Descriptor instead.
 func (*PreviewAnswer) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{28}
+	return file_wire_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PreviewAnswer) GetId() uint64 {
@@ -2155,7 +3082,7 @@ type Freeze struct {
 
 func (x *Freeze) Reset() {
 	*x = Freeze{}
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2167,7 +3094,7 @@ func (x *Freeze) String() string {
 func (*Freeze) ProtoMessage() {}
 
 func (x *Freeze) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[29]
+	mi := &file_wire_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2180,10 +3107,56 @@ func (x *Freeze) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Freeze.ProtoReflect.Descriptor instead.
 func (*Freeze) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{29}
+	return file_wire_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Freeze) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+// Maintenance tells the agent of the windows of maintenance that its host is in: all
+// that there are.
+type Maintenance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          [][]byte               `protobuf:"bytes,1,rep,name=json,proto3" json:"json,omitempty"` // guard.Window
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Maintenance) Reset() {
+	*x = Maintenance{}
+	mi := &file_wire_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Maintenance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Maintenance) ProtoMessage() {}
+
+func (x *Maintenance) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Maintenance.ProtoReflect.Descriptor instead.
+func (*Maintenance) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Maintenance) GetJson() [][]byte {
 	if x != nil {
 		return x.Json
 	}
@@ -2202,7 +3175,7 @@ type FreezeState struct {
 
 func (x *FreezeState) Reset() {
 	*x = FreezeState{}
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +3187,7 @@ func (x *FreezeState) String() string {
 func (*FreezeState) ProtoMessage() {}
 
 func (x *FreezeState) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[30]
+	mi := &file_wire_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +3200,7 @@ func (x *FreezeState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FreezeState.ProtoReflect.Descriptor instead.
 func (*FreezeState) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{30}
+	return file_wire_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FreezeState) GetFleet() bool {
@@ -2261,7 +3234,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +3246,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[31]
+	mi := &file_wire_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +3259,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{31}
+	return file_wire_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Ping) GetId() uint64 {
@@ -2306,13 +3279,14 @@ func (x *Ping) GetLog() *SignedHead {
 type Pong struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Nonce         string                 `protobuf:"bytes,25,opt,name=nonce,proto3" json:"nonce,omitempty"` // a newer one than that of the hello
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +3298,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[32]
+	mi := &file_wire_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +3311,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{32}
+	return file_wire_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Pong) GetId() uint64 {
@@ -2347,9 +3321,18 @@ func (x *Pong) GetId() uint64 {
 	return 0
 }
 
-// Command is a person's: a program that the agent runs once, if its own machine
-// allows it. It is answered with CommandOutput, as much as CommandMore asks for,
-// and one CommandEnd. A session that ends ends it.
+func (x *Pong) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+// Command is a person's: a program that the agent's executor runs once, if its own
+// machine allows it and the person has signed it. To an agent that takes others too
+// (Hello.signed_commands) the fields 2 to 4 say it, and to any other program and signed.
+// It is answered with CommandOutput, as much as CommandMore asks for, and one
+// CommandEnd. A session that ends ends it.
 type Command struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2359,13 +3342,15 @@ type Command struct {
 	WithinNs      int64                  `protobuf:"varint,5,opt,name=within_ns,json=withinNs,proto3" json:"within_ns,omitempty"` // it is ended after so long; 0: as long as the agent lets one run
 	Limit         int64                  `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`                       // bytes of output that are wanted, of both streams together
 	AliveNs       int64                  `protobuf:"varint,7,opt,name=alive_ns,json=aliveNs,proto3" json:"alive_ns,omitempty"`    // an empty CommandOutput is wanted so often while it runs
+	Program       []byte                 `protobuf:"bytes,60,opt,name=program,proto3" json:"program,omitempty"`                   // what is run, as it was signed (fleet/warrant, Program)
+	Signed        *SignedCommand         `protobuf:"bytes,61,opt,name=signed,proto3" json:"signed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +3362,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[33]
+	mi := &file_wire_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +3375,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{33}
+	return file_wire_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Command) GetId() uint64 {
@@ -2442,6 +3427,74 @@ func (x *Command) GetAliveNs() int64 {
 	return 0
 }
 
+func (x *Command) GetProgram() []byte {
+	if x != nil {
+		return x.Program
+	}
+	return nil
+}
+
+func (x *Command) GetSigned() *SignedCommand {
+	if x != nil {
+		return x.Signed
+	}
+	return nil
+}
+
+// SignedCommand is a person's word about a Command's program to the executor of one
+// host (fleet/warrant, Run).
+type SignedCommand struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          []byte                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`               // golang.org/x/mod/sumdb/note
+	Certificate   []byte                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"` // X.509, DER, of the key that signed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedCommand) Reset() {
+	*x = SignedCommand{}
+	mi := &file_wire_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedCommand) ProtoMessage() {}
+
+func (x *SignedCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedCommand.ProtoReflect.Descriptor instead.
+func (*SignedCommand) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *SignedCommand) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *SignedCommand) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 // CommandOutput is what a command wrote, or, empty, a sign of life.
 type CommandOutput struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2454,7 +3507,7 @@ type CommandOutput struct {
 
 func (x *CommandOutput) Reset() {
 	*x = CommandOutput{}
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +3519,7 @@ func (x *CommandOutput) String() string {
 func (*CommandOutput) ProtoMessage() {}
 
 func (x *CommandOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[34]
+	mi := &file_wire_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +3532,7 @@ func (x *CommandOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandOutput.ProtoReflect.Descriptor instead.
 func (*CommandOutput) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{34}
+	return file_wire_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CommandOutput) GetId() uint64 {
@@ -2514,7 +3567,7 @@ type CommandMore struct {
 
 func (x *CommandMore) Reset() {
 	*x = CommandMore{}
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +3579,7 @@ func (x *CommandMore) String() string {
 func (*CommandMore) ProtoMessage() {}
 
 func (x *CommandMore) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[35]
+	mi := &file_wire_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +3592,7 @@ func (x *CommandMore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandMore.ProtoReflect.Descriptor instead.
 func (*CommandMore) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{35}
+	return file_wire_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CommandMore) GetId() uint64 {
@@ -2558,7 +3611,7 @@ type CommandCancel struct {
 
 func (x *CommandCancel) Reset() {
 	*x = CommandCancel{}
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +3623,7 @@ func (x *CommandCancel) String() string {
 func (*CommandCancel) ProtoMessage() {}
 
 func (x *CommandCancel) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[36]
+	mi := &file_wire_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +3636,7 @@ func (x *CommandCancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandCancel.ProtoReflect.Descriptor instead.
 func (*CommandCancel) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{36}
+	return file_wire_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CommandCancel) GetId() uint64 {
@@ -2608,7 +3661,7 @@ type CommandEnd struct {
 
 func (x *CommandEnd) Reset() {
 	*x = CommandEnd{}
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2620,7 +3673,7 @@ func (x *CommandEnd) String() string {
 func (*CommandEnd) ProtoMessage() {}
 
 func (x *CommandEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[37]
+	mi := &file_wire_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2633,7 +3686,7 @@ func (x *CommandEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommandEnd.ProtoReflect.Descriptor instead.
 func (*CommandEnd) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{37}
+	return file_wire_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CommandEnd) GetId() uint64 {
@@ -2678,6 +3731,641 @@ func (x *CommandEnd) GetError() string {
 	return ""
 }
 
+// Armed is every change of the agent's machine that may have cut it off and is
+// taken back unless it is confirmed (act/armed): when a session begins, before the
+// outcome of a step that armed one, and whenever one of them is decided.
+type Armed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       []*ArmedChange         `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`   // those that are not decided yet
+	Reverted      []*ArmedChange         `protobuf:"bytes,2,rep,name=reverted,proto3" json:"reverted,omitempty"` // those that were taken back in this boot
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Armed) Reset() {
+	*x = Armed{}
+	mi := &file_wire_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Armed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Armed) ProtoMessage() {}
+
+func (x *Armed) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Armed.ProtoReflect.Descriptor instead.
+func (*Armed) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Armed) GetChanges() []*ArmedChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *Armed) GetReverted() []*ArmedChange {
+	if x != nil {
+		return x.Reverted
+	}
+	return nil
+}
+
+type ArmedChange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`                   // of the step
+	Says          string                 `protobuf:"bytes,3,opt,name=says,proto3" json:"says,omitempty"`                 // what is put back
+	Ended         bool                   `protobuf:"varint,4,opt,name=ended,proto3" json:"ended,omitempty"`              // it was made, and all went well
+	AgeNs         int64                  `protobuf:"varint,5,opt,name=age_ns,json=ageNs,proto3" json:"age_ns,omitempty"` // since it ended
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArmedChange) Reset() {
+	*x = ArmedChange{}
+	mi := &file_wire_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArmedChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArmedChange) ProtoMessage() {}
+
+func (x *ArmedChange) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArmedChange.ProtoReflect.Descriptor instead.
+func (*ArmedChange) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *ArmedChange) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ArmedChange) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ArmedChange) GetSays() string {
+	if x != nil {
+		return x.Says
+	}
+	return ""
+}
+
+func (x *ArmedChange) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
+func (x *ArmedChange) GetAgeNs() int64 {
+	if x != nil {
+		return x.AgeNs
+	}
+	return 0
+}
+
+// Confirm lets a change stand. It is sent only in a session that began after the
+// change had ended, since only that tells that the machine can be reached. The agent
+// asks the same of its own end.
+type Confirm struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Confirm) Reset() {
+	*x = Confirm{}
+	mi := &file_wire_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Confirm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Confirm) ProtoMessage() {}
+
+func (x *Confirm) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Confirm.ProtoReflect.Descriptor instead.
+func (*Confirm) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Confirm) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// Ring is the word of which gossip ring the agent takes part in, whole each time: what
+// an earlier one said besides holds no more.
+type Ring struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // "": in none
+	Keys          [][]byte               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`   // secrets, all accepted
+	Use           string                 `protobuf:"bytes,3,opt,name=use,proto3" json:"use,omitempty"`     // member.KeyID of the one to encrypt with
+	Seeds         []string               `protobuf:"bytes,4,rep,name=seeds,proto3" json:"seeds,omitempty"` // host:port of other members
+	Zone          string                 `protobuf:"bytes,5,opt,name=zone,proto3" json:"zone,omitempty"`   // that this host stands in; "": not known
+	Rack          string                 `protobuf:"bytes,6,opt,name=rack,proto3" json:"rack,omitempty"`
+	Settings      []byte                 `protobuf:"bytes,7,opt,name=settings,proto3" json:"settings,omitempty"` // member.Settings as JSON; empty: the agent's own defaults
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ring) Reset() {
+	*x = Ring{}
+	mi := &file_wire_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ring) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ring) ProtoMessage() {}
+
+func (x *Ring) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ring.ProtoReflect.Descriptor instead.
+func (*Ring) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Ring) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Ring) GetKeys() [][]byte {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *Ring) GetUse() string {
+	if x != nil {
+		return x.Use
+	}
+	return ""
+}
+
+func (x *Ring) GetSeeds() []string {
+	if x != nil {
+		return x.Seeds
+	}
+	return nil
+}
+
+func (x *Ring) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Ring) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
+}
+
+func (x *Ring) GetSettings() []byte {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// RingState is how far the agent has got with the last Ring.
+type RingState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`       // of the ring that it takes part in; "": in none
+	Keys          []string               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`       // member.KeyID, the one in use first
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // host:port at which it gossips
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`     // why it does not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RingState) Reset() {
+	*x = RingState{}
+	mi := &file_wire_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RingState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RingState) ProtoMessage() {}
+
+func (x *RingState) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RingState.ProtoReflect.Descriptor instead.
+func (*RingState) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *RingState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RingState) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *RingState) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RingState) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// Sightings is what the agent's gossip node has seen first-hand of other members.
+type Sightings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ring          string                 `protobuf:"bytes,1,opt,name=ring,proto3" json:"ring,omitempty"`
+	Seen          []*Sighting            `protobuf:"bytes,2,rep,name=seen,proto3" json:"seen,omitempty"`
+	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`      // a digest: who is not named here is in the ring, as far as this node knows
+	Doubt         string                 `protobuf:"bytes,4,opt,name=doubt,proto3" json:"doubt,omitempty"`   // why the node doubts itself; "": it does not
+	Health        *GossipHealth          `protobuf:"bytes,5,opt,name=health,proto3" json:"health,omitempty"` // with a digest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sightings) Reset() {
+	*x = Sightings{}
+	mi := &file_wire_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sightings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sightings) ProtoMessage() {}
+
+func (x *Sightings) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sightings.ProtoReflect.Descriptor instead.
+func (*Sightings) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *Sightings) GetRing() string {
+	if x != nil {
+		return x.Ring
+	}
+	return ""
+}
+
+func (x *Sightings) GetSeen() []*Sighting {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *Sightings) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *Sightings) GetDoubt() string {
+	if x != nil {
+		return x.Doubt
+	}
+	return ""
+}
+
+func (x *Sightings) GetHealth() *GossipHealth {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+type Sighting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`                                  // identity
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`                                // member.State
+	Saw           string                 `protobuf:"bytes,3,opt,name=saw,proto3" json:"saw,omitempty"`                                    // member.Saw
+	SinceAgeNs    int64                  `protobuf:"varint,4,opt,name=since_age_ns,json=sinceAgeNs,proto3" json:"since_age_ns,omitempty"` // since when it is so
+	AgeNs         int64                  `protobuf:"varint,5,opt,name=age_ns,json=ageNs,proto3" json:"age_ns,omitempty"`                  // since it was last found so
+	Address       string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"`                            // host:port at which the ring knows it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sighting) Reset() {
+	*x = Sighting{}
+	mi := &file_wire_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sighting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sighting) ProtoMessage() {}
+
+func (x *Sighting) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sighting.ProtoReflect.Descriptor instead.
+func (*Sighting) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Sighting) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Sighting) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Sighting) GetSaw() string {
+	if x != nil {
+		return x.Saw
+	}
+	return ""
+}
+
+func (x *Sighting) GetSinceAgeNs() int64 {
+	if x != nil {
+		return x.SinceAgeNs
+	}
+	return 0
+}
+
+func (x *Sighting) GetAgeNs() int64 {
+	if x != nil {
+		return x.AgeNs
+	}
+	return 0
+}
+
+func (x *Sighting) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+// GossipHealth is how well the agent's gossip node sees (member.Health).
+type GossipHealth struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OwnDelayNs    int64                  `protobuf:"varint,1,opt,name=own_delay_ns,json=ownDelayNs,proto3" json:"own_delay_ns,omitempty"`
+	RoundTripNs   int64                  `protobuf:"varint,2,opt,name=round_trip_ns,json=roundTripNs,proto3" json:"round_trip_ns,omitempty"`
+	Loss          int32                  `protobuf:"varint,3,opt,name=loss,proto3" json:"loss,omitempty"` // per mille
+	SilenceNs     int64                  `protobuf:"varint,4,opt,name=silence_ns,json=silenceNs,proto3" json:"silence_ns,omitempty"`
+	Members       int32                  `protobuf:"varint,5,opt,name=members,proto3" json:"members,omitempty"`                              // that are here
+	SpreadAgeNs   int64                  `protobuf:"varint,6,opt,name=spread_age_ns,json=spreadAgeNs,proto3" json:"spread_age_ns,omitempty"` // since news was last measured; -1: never
+	SpreadP50Ns   int64                  `protobuf:"varint,7,opt,name=spread_p50_ns,json=spreadP50Ns,proto3" json:"spread_p50_ns,omitempty"`
+	SpreadP99Ns   int64                  `protobuf:"varint,8,opt,name=spread_p99_ns,json=spreadP99Ns,proto3" json:"spread_p99_ns,omitempty"`
+	SpreadWorstNs int64                  `protobuf:"varint,9,opt,name=spread_worst_ns,json=spreadWorstNs,proto3" json:"spread_worst_ns,omitempty"`
+	SpreadHeard   int32                  `protobuf:"varint,10,opt,name=spread_heard,json=spreadHeard,proto3" json:"spread_heard,omitempty"`
+	SpreadMembers int32                  `protobuf:"varint,11,opt,name=spread_members,json=spreadMembers,proto3" json:"spread_members,omitempty"`
+	Undecrypted   int32                  `protobuf:"varint,12,opt,name=undecrypted,proto3" json:"undecrypted,omitempty"` // packets and streams that no key opened
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GossipHealth) Reset() {
+	*x = GossipHealth{}
+	mi := &file_wire_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GossipHealth) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GossipHealth) ProtoMessage() {}
+
+func (x *GossipHealth) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GossipHealth.ProtoReflect.Descriptor instead.
+func (*GossipHealth) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *GossipHealth) GetOwnDelayNs() int64 {
+	if x != nil {
+		return x.OwnDelayNs
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetRoundTripNs() int64 {
+	if x != nil {
+		return x.RoundTripNs
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetLoss() int32 {
+	if x != nil {
+		return x.Loss
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetSilenceNs() int64 {
+	if x != nil {
+		return x.SilenceNs
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetMembers() int32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetSpreadAgeNs() int64 {
+	if x != nil {
+		return x.SpreadAgeNs
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetSpreadP50Ns() int64 {
+	if x != nil {
+		return x.SpreadP50Ns
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetSpreadP99Ns() int64 {
+	if x != nil {
+		return x.SpreadP99Ns
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetSpreadWorstNs() int64 {
+	if x != nil {
+		return x.SpreadWorstNs
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetSpreadHeard() int32 {
+	if x != nil {
+		return x.SpreadHeard
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetSpreadMembers() int32 {
+	if x != nil {
+		return x.SpreadMembers
+	}
+	return 0
+}
+
+func (x *GossipHealth) GetUndecrypted() int32 {
+	if x != nil {
+		return x.Undecrypted
+	}
+	return 0
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2686,7 +4374,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +4386,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[38]
+	mi := &file_wire_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +4399,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{38}
+	return file_wire_proto_rawDescGZIP(), []int{58}
 }
 
 type StatusResponse struct {
@@ -2727,13 +4415,16 @@ type StatusResponse struct {
 	LogEntries       int64                  `protobuf:"varint,9,opt,name=log_entries,json=logEntries,proto3" json:"log_entries,omitempty"`
 	LogHash          string                 `protobuf:"bytes,10,opt,name=log_hash,json=logHash,proto3" json:"log_hash,omitempty"`
 	NotFrozen        []string               `protobuf:"bytes,11,rep,name=not_frozen,json=notFrozen,proto3" json:"not_frozen,omitempty"` // hosts that have not confirmed the freeze
+	Gossip           *GossipStatus          `protobuf:"bytes,12,opt,name=gossip,proto3" json:"gossip,omitempty"`                        // absent: there is none
+	Store            *StoreStatus           `protobuf:"bytes,18,opt,name=store,proto3" json:"store,omitempty"`                          // absent: not known yet
+	Authority        *AuthorityStatus       `protobuf:"bytes,22,opt,name=authority,proto3" json:"authority,omitempty"`                  // absent: it was never changed, and is not being changed
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2745,7 +4436,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[39]
+	mi := &file_wire_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2758,7 +4449,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{39}
+	return file_wire_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *StatusResponse) GetSchema() int32 {
@@ -2838,6 +4529,743 @@ func (x *StatusResponse) GetNotFrozen() []string {
 	return nil
 }
 
+func (x *StatusResponse) GetGossip() *GossipStatus {
+	if x != nil {
+		return x.Gossip
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetStore() *StoreStatus {
+	if x != nil {
+		return x.Store
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetAuthority() *AuthorityStatus {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+// AuthorityStatus is how far a change of the fleet's authority is.
+type AuthorityStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Believed      []string               `protobuf:"bytes,1,rep,name=believed,proto3" json:"believed,omitempty"`                     // pins, the one that issues first
+	Phase         string                 `protobuf:"bytes,2,opt,name=phase,proto3" json:"phase,omitempty"`                           // what it waits for, for people; "": nothing is under way
+	Waits         []*AuthorityWait       `protobuf:"bytes,3,rep,name=waits,proto3" json:"waits,omitempty"`                           // for whom
+	SinceUnix     int64                  `protobuf:"varint,4,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"` // of this phase, seconds
+	Without       []string               `protobuf:"bytes,5,rep,name=without,proto3" json:"without,omitempty"`                       // hosts that it goes on without
+	Back          bool                   `protobuf:"varint,6,opt,name=back,proto3" json:"back,omitempty"`                            // it is being taken back
+	Hold          string                 `protobuf:"bytes,7,opt,name=hold,proto3" json:"hold,omitempty"`                             // what else it waits for; "": nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityStatus) Reset() {
+	*x = AuthorityStatus{}
+	mi := &file_wire_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityStatus) ProtoMessage() {}
+
+func (x *AuthorityStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityStatus.ProtoReflect.Descriptor instead.
+func (*AuthorityStatus) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *AuthorityStatus) GetBelieved() []string {
+	if x != nil {
+		return x.Believed
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *AuthorityStatus) GetWaits() []*AuthorityWait {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetSinceUnix() int64 {
+	if x != nil {
+		return x.SinceUnix
+	}
+	return 0
+}
+
+func (x *AuthorityStatus) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
+func (x *AuthorityStatus) GetBack() bool {
+	if x != nil {
+		return x.Back
+	}
+	return false
+}
+
+func (x *AuthorityStatus) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
+}
+
+type AuthorityWait struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`     // identity
+	Server        string                 `protobuf:"bytes,2,opt,name=server,proto3" json:"server,omitempty"` // identity, of a server instead
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityWait) Reset() {
+	*x = AuthorityWait{}
+	mi := &file_wire_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityWait) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityWait) ProtoMessage() {}
+
+func (x *AuthorityWait) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityWait.ProtoReflect.Descriptor instead.
+func (*AuthorityWait) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *AuthorityWait) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *AuthorityWait) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *AuthorityWait) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// StoreStatus is how large the store is. Bytes are those of the fullest server's; in an
+// etcd that is not Fettle's own, those of the fleet's keys and values.
+type StoreStatus struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	InUse            int64                  `protobuf:"varint,1,opt,name=in_use,json=inUse,proto3" json:"in_use,omitempty"`                              // bytes
+	OnDisk           int64                  `protobuf:"varint,2,opt,name=on_disk,json=onDisk,proto3" json:"on_disk,omitempty"`                           // bytes of etcd's file; 0: it is not Fettle's own
+	Quota            int64                  `protobuf:"varint,3,opt,name=quota,proto3" json:"quota,omitempty"`                                           // bytes at which etcd takes no more writes
+	Reserve          int64                  `protobuf:"varint,4,opt,name=reserve,proto3" json:"reserve,omitempty"`                                       // bytes of it that text may not use
+	State            string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`                                            // "", "filling" or "full"
+	Why              string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`                                                // of the state, for people
+	EntriesInStore   int64                  `protobuf:"varint,7,opt,name=entries_in_store,json=entriesInStore,proto3" json:"entries_in_store,omitempty"` // of the log
+	EntriesInFiles   int64                  `protobuf:"varint,8,opt,name=entries_in_files,json=entriesInFiles,proto3" json:"entries_in_files,omitempty"`
+	IncidentsInFiles int64                  `protobuf:"varint,9,opt,name=incidents_in_files,json=incidentsInFiles,proto3" json:"incidents_in_files,omitempty"`
+	Segments         int64                  `protobuf:"varint,10,opt,name=segments,proto3" json:"segments,omitempty"`
+	SegmentBytes     int64                  `protobuf:"varint,11,opt,name=segment_bytes,json=segmentBytes,proto3" json:"segment_bytes,omitempty"`
+	OldestUnix       int64                  `protobuf:"varint,12,opt,name=oldest_unix,json=oldestUnix,proto3" json:"oldest_unix,omitempty"` // of the entries in the store; 0: there is none
+	BackupUnix       int64                  `protobuf:"varint,13,opt,name=backup_unix,json=backupUnix,proto3" json:"backup_unix,omitempty"` // of the last backup that was handed out whole; 0: not known
+	Lacks            []string               `protobuf:"bytes,14,rep,name=lacks,proto3" json:"lacks,omitempty"`                              // servers that lack segments, for people
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *StoreStatus) Reset() {
+	*x = StoreStatus{}
+	mi := &file_wire_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreStatus) ProtoMessage() {}
+
+func (x *StoreStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
+func (*StoreStatus) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *StoreStatus) GetInUse() int64 {
+	if x != nil {
+		return x.InUse
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetOnDisk() int64 {
+	if x != nil {
+		return x.OnDisk
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetQuota() int64 {
+	if x != nil {
+		return x.Quota
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetReserve() int64 {
+	if x != nil {
+		return x.Reserve
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *StoreStatus) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *StoreStatus) GetEntriesInStore() int64 {
+	if x != nil {
+		return x.EntriesInStore
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetEntriesInFiles() int64 {
+	if x != nil {
+		return x.EntriesInFiles
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetIncidentsInFiles() int64 {
+	if x != nil {
+		return x.IncidentsInFiles
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetSegments() int64 {
+	if x != nil {
+		return x.Segments
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetSegmentBytes() int64 {
+	if x != nil {
+		return x.SegmentBytes
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetOldestUnix() int64 {
+	if x != nil {
+		return x.OldestUnix
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetBackupUnix() int64 {
+	if x != nil {
+		return x.BackupUnix
+	}
+	return 0
+}
+
+func (x *StoreStatus) GetLacks() []string {
+	if x != nil {
+		return x.Lacks
+	}
+	return nil
+}
+
+type SegmentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           []byte                 `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"` // segment.Ref as JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentRequest) Reset() {
+	*x = SegmentRequest{}
+	mi := &file_wire_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentRequest) ProtoMessage() {}
+
+func (x *SegmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentRequest.ProtoReflect.Descriptor instead.
+func (*SegmentRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *SegmentRequest) GetRef() []byte {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+type SegmentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SegmentResponse) Reset() {
+	*x = SegmentResponse{}
+	mi := &file_wire_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SegmentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SegmentResponse) ProtoMessage() {}
+
+func (x *SegmentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SegmentResponse.ProtoReflect.Descriptor instead.
+func (*SegmentResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *SegmentResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// GossipStatus is how the fleet's machines see each other.
+type GossipStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rings         int32                  `protobuf:"varint,1,opt,name=rings,proto3" json:"rings,omitempty"`
+	Members       int32                  `protobuf:"varint,2,opt,name=members,proto3" json:"members,omitempty"`                              // that have confirmed their ring
+	Settings      string                 `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`                             // for people
+	SpreadP50Ns   int64                  `protobuf:"varint,4,opt,name=spread_p50_ns,json=spreadP50Ns,proto3" json:"spread_p50_ns,omitempty"` // of the news in the rings, the worst ring's; 0: not measured yet
+	SpreadP99Ns   int64                  `protobuf:"varint,5,opt,name=spread_p99_ns,json=spreadP99Ns,proto3" json:"spread_p99_ns,omitempty"`
+	Key           string                 `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`           // member.KeyID of the key in use
+	Rotation      string                 `protobuf:"bytes,7,opt,name=rotation,proto3" json:"rotation,omitempty"` // what a rotation of the keys waits for; "": none is under way
+	Waits         []string               `protobuf:"bytes,8,rep,name=waits,proto3" json:"waits,omitempty"`       // the hosts that it waits for
+	Without       []string               `protobuf:"bytes,9,rep,name=without,proto3" json:"without,omitempty"`   // hosts that are to gossip and do not, each with why
+	Seen          int32                  `protobuf:"varint,10,opt,name=seen,proto3" json:"seen,omitempty"`       // the fewest others that a member has told to be in its ring
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GossipStatus) Reset() {
+	*x = GossipStatus{}
+	mi := &file_wire_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GossipStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GossipStatus) ProtoMessage() {}
+
+func (x *GossipStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GossipStatus.ProtoReflect.Descriptor instead.
+func (*GossipStatus) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *GossipStatus) GetRings() int32 {
+	if x != nil {
+		return x.Rings
+	}
+	return 0
+}
+
+func (x *GossipStatus) GetMembers() int32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *GossipStatus) GetSettings() string {
+	if x != nil {
+		return x.Settings
+	}
+	return ""
+}
+
+func (x *GossipStatus) GetSpreadP50Ns() int64 {
+	if x != nil {
+		return x.SpreadP50Ns
+	}
+	return 0
+}
+
+func (x *GossipStatus) GetSpreadP99Ns() int64 {
+	if x != nil {
+		return x.SpreadP99Ns
+	}
+	return 0
+}
+
+func (x *GossipStatus) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *GossipStatus) GetRotation() string {
+	if x != nil {
+		return x.Rotation
+	}
+	return ""
+}
+
+func (x *GossipStatus) GetWaits() []string {
+	if x != nil {
+		return x.Waits
+	}
+	return nil
+}
+
+func (x *GossipStatus) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
+func (x *GossipStatus) GetSeen() int32 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+type RotateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`                             // "gossip", "authority", "tokens"
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`                                 // as of SetFreezeRequest
+	Abort         bool                   `protobuf:"varint,3,opt,name=abort,proto3" json:"abort,omitempty"`                          // of the authority: take the change back
+	Without       []string               `protobuf:"bytes,4,rep,name=without,proto3" json:"without,omitempty"`                       // of the authority: identities of hosts to go on without
+	OverlapNs     int64                  `protobuf:"varint,5,opt,name=overlap_ns,json=overlapNs,proto3" json:"overlap_ns,omitempty"` // of the authority: how long the old one is believed beside the new; 0: as long as it must
+	Now           bool                   `protobuf:"varint,6,opt,name=now,proto3" json:"now,omitempty"`                              // of tokens: at once
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateRequest) Reset() {
+	*x = RotateRequest{}
+	mi := &file_wire_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateRequest) ProtoMessage() {}
+
+func (x *RotateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
+func (*RotateRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *RotateRequest) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *RotateRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *RotateRequest) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
+}
+
+func (x *RotateRequest) GetWithout() []string {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
+func (x *RotateRequest) GetOverlapNs() int64 {
+	if x != nil {
+		return x.OverlapNs
+	}
+	return 0
+}
+
+func (x *RotateRequest) GetNow() bool {
+	if x != nil {
+		return x.Now
+	}
+	return false
+}
+
+type RotateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Said          string                 `protobuf:"bytes,1,opt,name=said,proto3" json:"said,omitempty"` // what happens now, for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateResponse) Reset() {
+	*x = RotateResponse{}
+	mi := &file_wire_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateResponse) ProtoMessage() {}
+
+func (x *RotateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
+func (*RotateResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *RotateResponse) GetSaid() string {
+	if x != nil {
+		return x.Said
+	}
+	return ""
+}
+
+type AuthoritiesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthoritiesRequest) Reset() {
+	*x = AuthoritiesRequest{}
+	mi := &file_wire_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthoritiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthoritiesRequest) ProtoMessage() {}
+
+func (x *AuthoritiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthoritiesRequest.ProtoReflect.Descriptor instead.
+func (*AuthoritiesRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{68}
+}
+
+type AuthoritiesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Words         []*AuthorityWord       `protobuf:"bytes,1,rep,name=words,proto3" json:"words,omitempty"` // in order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthoritiesResponse) Reset() {
+	*x = AuthoritiesResponse{}
+	mi := &file_wire_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthoritiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthoritiesResponse) ProtoMessage() {}
+
+func (x *AuthoritiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthoritiesResponse.ProtoReflect.Descriptor instead.
+func (*AuthoritiesResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *AuthoritiesResponse) GetWords() []*AuthorityWord {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
 type IncidentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ended         bool                   `protobuf:"varint,1,opt,name=ended,proto3" json:"ended,omitempty"` // those that have ended too
@@ -2847,7 +5275,7 @@ type IncidentsRequest struct {
 
 func (x *IncidentsRequest) Reset() {
 	*x = IncidentsRequest{}
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2859,7 +5287,7 @@ func (x *IncidentsRequest) String() string {
 func (*IncidentsRequest) ProtoMessage() {}
 
 func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[40]
+	mi := &file_wire_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2872,7 +5300,7 @@ func (x *IncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsRequest.ProtoReflect.Descriptor instead.
 func (*IncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{40}
+	return file_wire_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *IncidentsRequest) GetEnded() bool {
@@ -2891,7 +5319,7 @@ type IncidentsResponse struct {
 
 func (x *IncidentsResponse) Reset() {
 	*x = IncidentsResponse{}
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2903,7 +5331,7 @@ func (x *IncidentsResponse) String() string {
 func (*IncidentsResponse) ProtoMessage() {}
 
 func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[41]
+	mi := &file_wire_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2916,7 +5344,7 @@ func (x *IncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentsResponse.ProtoReflect.Descriptor instead.
 func (*IncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{41}
+	return file_wire_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *IncidentsResponse) GetJson() []byte {
@@ -2935,7 +5363,7 @@ type IncidentRequest struct {
 
 func (x *IncidentRequest) Reset() {
 	*x = IncidentRequest{}
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2947,7 +5375,7 @@ func (x *IncidentRequest) String() string {
 func (*IncidentRequest) ProtoMessage() {}
 
 func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[42]
+	mi := &file_wire_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2960,7 +5388,7 @@ func (x *IncidentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentRequest.ProtoReflect.Descriptor instead.
 func (*IncidentRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{42}
+	return file_wire_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *IncidentRequest) GetId() string {
@@ -2979,7 +5407,7 @@ type IncidentResponse struct {
 
 func (x *IncidentResponse) Reset() {
 	*x = IncidentResponse{}
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +5419,7 @@ func (x *IncidentResponse) String() string {
 func (*IncidentResponse) ProtoMessage() {}
 
 func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[43]
+	mi := &file_wire_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +5432,7 @@ func (x *IncidentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IncidentResponse.ProtoReflect.Descriptor instead.
 func (*IncidentResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{43}
+	return file_wire_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *IncidentResponse) GetJson() []byte {
@@ -3018,13 +5446,15 @@ type AnswerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`                 // incident.Answer; the certificate's name is put before By by the server
 	ForNs         int64                  `protobuf:"varint,2,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"` // how long an approval holds; the server's clock counts
+	Note          []byte                 `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`                 // of an approval: signed by who gives it (fleet/warrant); absent: it is not signed
+	Certificate   []byte                 `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`   // X.509, DER, of the key that signed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AnswerRequest) Reset() {
 	*x = AnswerRequest{}
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3036,7 +5466,7 @@ func (x *AnswerRequest) String() string {
 func (*AnswerRequest) ProtoMessage() {}
 
 func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[44]
+	mi := &file_wire_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3049,7 +5479,7 @@ func (x *AnswerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{44}
+	return file_wire_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *AnswerRequest) GetJson() []byte {
@@ -3066,6 +5496,20 @@ func (x *AnswerRequest) GetForNs() int64 {
 	return 0
 }
 
+func (x *AnswerRequest) GetNote() []byte {
+	if x != nil {
+		return x.Note
+	}
+	return nil
+}
+
+func (x *AnswerRequest) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
 type AnswerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3074,7 +5518,7 @@ type AnswerResponse struct {
 
 func (x *AnswerResponse) Reset() {
 	*x = AnswerResponse{}
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +5530,7 @@ func (x *AnswerResponse) String() string {
 func (*AnswerResponse) ProtoMessage() {}
 
 func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[45]
+	mi := &file_wire_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +5543,7 @@ func (x *AnswerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerResponse.ProtoReflect.Descriptor instead.
 func (*AnswerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{45}
+	return file_wire_proto_rawDescGZIP(), []int{75}
 }
 
 type SetFreezeRequest struct {
@@ -3112,7 +5556,7 @@ type SetFreezeRequest struct {
 
 func (x *SetFreezeRequest) Reset() {
 	*x = SetFreezeRequest{}
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +5568,7 @@ func (x *SetFreezeRequest) String() string {
 func (*SetFreezeRequest) ProtoMessage() {}
 
 func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[46]
+	mi := &file_wire_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +5581,7 @@ func (x *SetFreezeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeRequest.ProtoReflect.Descriptor instead.
 func (*SetFreezeRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{46}
+	return file_wire_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SetFreezeRequest) GetWhy() string {
@@ -3162,7 +5606,7 @@ type SetFreezeResponse struct {
 
 func (x *SetFreezeResponse) Reset() {
 	*x = SetFreezeResponse{}
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +5618,7 @@ func (x *SetFreezeResponse) String() string {
 func (*SetFreezeResponse) ProtoMessage() {}
 
 func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[47]
+	mi := &file_wire_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +5631,7 @@ func (x *SetFreezeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFreezeResponse.ProtoReflect.Descriptor instead.
 func (*SetFreezeResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{47}
+	return file_wire_proto_rawDescGZIP(), []int{77}
 }
 
 type ThawRequest struct {
@@ -3199,7 +5643,7 @@ type ThawRequest struct {
 
 func (x *ThawRequest) Reset() {
 	*x = ThawRequest{}
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3211,7 +5655,7 @@ func (x *ThawRequest) String() string {
 func (*ThawRequest) ProtoMessage() {}
 
 func (x *ThawRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[48]
+	mi := &file_wire_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3224,7 +5668,7 @@ func (x *ThawRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawRequest.ProtoReflect.Descriptor instead.
 func (*ThawRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{48}
+	return file_wire_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ThawRequest) GetBy() string {
@@ -3242,7 +5686,7 @@ type ThawResponse struct {
 
 func (x *ThawResponse) Reset() {
 	*x = ThawResponse{}
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3254,7 +5698,7 @@ func (x *ThawResponse) String() string {
 func (*ThawResponse) ProtoMessage() {}
 
 func (x *ThawResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[49]
+	mi := &file_wire_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3267,7 +5711,303 @@ func (x *ThawResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThawResponse.ProtoReflect.Descriptor instead.
 func (*ThawResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{49}
+	return file_wire_proto_rawDescGZIP(), []int{79}
+}
+
+type BeginMaintenanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hosts         string                 `protobuf:"bytes,1,opt,name=hosts,proto3" json:"hosts,omitempty"`                        // a selector (package fanout); "*": all, also those that join later
+	FromUnix      int64                  `protobuf:"varint,2,opt,name=from_unix,json=fromUnix,proto3" json:"from_unix,omitempty"` // seconds; 0: now
+	ForNs         int64                  `protobuf:"varint,3,opt,name=for_ns,json=forNs,proto3" json:"for_ns,omitempty"`          // 0: until it is ended
+	EveryNs       int64                  `protobuf:"varint,4,opt,name=every_ns,json=everyNs,proto3" json:"every_ns,omitempty"`    // 0: once
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"` // as of SetFreezeRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginMaintenanceRequest) Reset() {
+	*x = BeginMaintenanceRequest{}
+	mi := &file_wire_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginMaintenanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginMaintenanceRequest) ProtoMessage() {}
+
+func (x *BeginMaintenanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginMaintenanceRequest.ProtoReflect.Descriptor instead.
+func (*BeginMaintenanceRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *BeginMaintenanceRequest) GetHosts() string {
+	if x != nil {
+		return x.Hosts
+	}
+	return ""
+}
+
+func (x *BeginMaintenanceRequest) GetFromUnix() int64 {
+	if x != nil {
+		return x.FromUnix
+	}
+	return 0
+}
+
+func (x *BeginMaintenanceRequest) GetForNs() int64 {
+	if x != nil {
+		return x.ForNs
+	}
+	return 0
+}
+
+func (x *BeginMaintenanceRequest) GetEveryNs() int64 {
+	if x != nil {
+		return x.EveryNs
+	}
+	return 0
+}
+
+func (x *BeginMaintenanceRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *BeginMaintenanceRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type BeginMaintenanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"` // guard.Window
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginMaintenanceResponse) Reset() {
+	*x = BeginMaintenanceResponse{}
+	mi := &file_wire_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginMaintenanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginMaintenanceResponse) ProtoMessage() {}
+
+func (x *BeginMaintenanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginMaintenanceResponse.ProtoReflect.Descriptor instead.
+func (*BeginMaintenanceResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *BeginMaintenanceResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+type EndMaintenanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"` // as of SetFreezeRequest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndMaintenanceRequest) Reset() {
+	*x = EndMaintenanceRequest{}
+	mi := &file_wire_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndMaintenanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndMaintenanceRequest) ProtoMessage() {}
+
+func (x *EndMaintenanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndMaintenanceRequest.ProtoReflect.Descriptor instead.
+func (*EndMaintenanceRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *EndMaintenanceRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EndMaintenanceRequest) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type EndMaintenanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndMaintenanceResponse) Reset() {
+	*x = EndMaintenanceResponse{}
+	mi := &file_wire_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndMaintenanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndMaintenanceResponse) ProtoMessage() {}
+
+func (x *EndMaintenanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndMaintenanceResponse.ProtoReflect.Descriptor instead.
+func (*EndMaintenanceResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{83}
+}
+
+type ListMaintenanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMaintenanceRequest) Reset() {
+	*x = ListMaintenanceRequest{}
+	mi := &file_wire_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMaintenanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMaintenanceRequest) ProtoMessage() {}
+
+func (x *ListMaintenanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMaintenanceRequest.ProtoReflect.Descriptor instead.
+func (*ListMaintenanceRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{84}
+}
+
+type ListMaintenanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          [][]byte               `protobuf:"bytes,1,rep,name=json,proto3" json:"json,omitempty"` // guard.Window
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMaintenanceResponse) Reset() {
+	*x = ListMaintenanceResponse{}
+	mi := &file_wire_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMaintenanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMaintenanceResponse) ProtoMessage() {}
+
+func (x *ListMaintenanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMaintenanceResponse.ProtoReflect.Descriptor instead.
+func (*ListMaintenanceResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *ListMaintenanceResponse) GetJson() [][]byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
 }
 
 type HostsRequest struct {
@@ -3278,7 +6018,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3290,7 +6030,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[50]
+	mi := &file_wire_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3303,7 +6043,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{50}
+	return file_wire_proto_rawDescGZIP(), []int{86}
 }
 
 type HostsResponse struct {
@@ -3315,7 +6055,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +6067,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[51]
+	mi := &file_wire_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +6080,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{51}
+	return file_wire_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -3365,13 +6105,16 @@ type Host struct {
 	FrozenWhy     string                 `protobuf:"bytes,11,opt,name=frozen_why,json=frozenWhy,proto3" json:"frozen_why,omitempty"`
 	JoinedUnix    int64                  `protobuf:"varint,12,opt,name=joined_unix,json=joinedUnix,proto3" json:"joined_unix,omitempty"` // seconds
 	LogRefused    string                 `protobuf:"bytes,13,opt,name=log_refused,json=logRefused,proto3" json:"log_refused,omitempty"`  // why it takes no steps of this server; "": it follows its log
+	Life          string                 `protobuf:"bytes,14,opt,name=life,proto3" json:"life,omitempty"`                                // member.Life; "": this server has not judged it
+	LifeWhy       []string               `protobuf:"bytes,15,rep,name=life_why,json=lifeWhy,proto3" json:"life_why,omitempty"`           // first what decided
+	LifeAgeNs     int64                  `protobuf:"varint,16,opt,name=life_age_ns,json=lifeAgeNs,proto3" json:"life_age_ns,omitempty"`  // since it is so
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3383,7 +6126,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[52]
+	mi := &file_wire_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3396,7 +6139,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{52}
+	return file_wire_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Host) GetId() string {
@@ -3490,6 +6233,27 @@ func (x *Host) GetLogRefused() string {
 	return ""
 }
 
+func (x *Host) GetLife() string {
+	if x != nil {
+		return x.Life
+	}
+	return ""
+}
+
+func (x *Host) GetLifeWhy() []string {
+	if x != nil {
+		return x.LifeWhy
+	}
+	return nil
+}
+
+func (x *Host) GetLifeAgeNs() int64 {
+	if x != nil {
+		return x.LifeAgeNs
+	}
+	return 0
+}
+
 type ForgetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -3499,7 +6263,7 @@ type ForgetRequest struct {
 
 func (x *ForgetRequest) Reset() {
 	*x = ForgetRequest{}
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +6275,7 @@ func (x *ForgetRequest) String() string {
 func (*ForgetRequest) ProtoMessage() {}
 
 func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[53]
+	mi := &file_wire_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +6288,7 @@ func (x *ForgetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetRequest.ProtoReflect.Descriptor instead.
 func (*ForgetRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{53}
+	return file_wire_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ForgetRequest) GetId() string {
@@ -3542,7 +6306,7 @@ type ForgetResponse struct {
 
 func (x *ForgetResponse) Reset() {
 	*x = ForgetResponse{}
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3554,7 +6318,7 @@ func (x *ForgetResponse) String() string {
 func (*ForgetResponse) ProtoMessage() {}
 
 func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[54]
+	mi := &file_wire_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3567,7 +6331,7 @@ func (x *ForgetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForgetResponse.ProtoReflect.Descriptor instead.
 func (*ForgetResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{54}
+	return file_wire_proto_rawDescGZIP(), []int{90}
 }
 
 type JoinTokenRequest struct {
@@ -3581,7 +6345,7 @@ type JoinTokenRequest struct {
 
 func (x *JoinTokenRequest) Reset() {
 	*x = JoinTokenRequest{}
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3593,7 +6357,7 @@ func (x *JoinTokenRequest) String() string {
 func (*JoinTokenRequest) ProtoMessage() {}
 
 func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[55]
+	mi := &file_wire_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3606,7 +6370,7 @@ func (x *JoinTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenRequest.ProtoReflect.Descriptor instead.
 func (*JoinTokenRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{55}
+	return file_wire_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *JoinTokenRequest) GetAddress() string {
@@ -3639,7 +6403,7 @@ type JoinTokenResponse struct {
 
 func (x *JoinTokenResponse) Reset() {
 	*x = JoinTokenResponse{}
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3651,7 +6415,7 @@ func (x *JoinTokenResponse) String() string {
 func (*JoinTokenResponse) ProtoMessage() {}
 
 func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[56]
+	mi := &file_wire_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3664,7 +6428,7 @@ func (x *JoinTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinTokenResponse.ProtoReflect.Descriptor instead.
 func (*JoinTokenResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{56}
+	return file_wire_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *JoinTokenResponse) GetToken() string {
@@ -3682,7 +6446,7 @@ type ServersRequest struct {
 
 func (x *ServersRequest) Reset() {
 	*x = ServersRequest{}
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +6458,7 @@ func (x *ServersRequest) String() string {
 func (*ServersRequest) ProtoMessage() {}
 
 func (x *ServersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[57]
+	mi := &file_wire_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3707,7 +6471,7 @@ func (x *ServersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServersRequest.ProtoReflect.Descriptor instead.
 func (*ServersRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{57}
+	return file_wire_proto_rawDescGZIP(), []int{93}
 }
 
 type ServersResponse struct {
@@ -3719,7 +6483,7 @@ type ServersResponse struct {
 
 func (x *ServersResponse) Reset() {
 	*x = ServersResponse{}
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3731,7 +6495,7 @@ func (x *ServersResponse) String() string {
 func (*ServersResponse) ProtoMessage() {}
 
 func (x *ServersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[58]
+	mi := &file_wire_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3744,7 +6508,7 @@ func (x *ServersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServersResponse.ProtoReflect.Descriptor instead.
 func (*ServersResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{58}
+	return file_wire_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ServersResponse) GetServers() []*ServerInfo {
@@ -3769,7 +6533,7 @@ type ServerInfo struct {
 
 func (x *ServerInfo) Reset() {
 	*x = ServerInfo{}
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3781,7 +6545,7 @@ func (x *ServerInfo) String() string {
 func (*ServerInfo) ProtoMessage() {}
 
 func (x *ServerInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[59]
+	mi := &file_wire_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3794,7 +6558,7 @@ func (x *ServerInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerInfo.ProtoReflect.Descriptor instead.
 func (*ServerInfo) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{59}
+	return file_wire_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ServerInfo) GetId() string {
@@ -3855,7 +6619,7 @@ type RemoveServerRequest struct {
 
 func (x *RemoveServerRequest) Reset() {
 	*x = RemoveServerRequest{}
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3867,7 +6631,7 @@ func (x *RemoveServerRequest) String() string {
 func (*RemoveServerRequest) ProtoMessage() {}
 
 func (x *RemoveServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[60]
+	mi := &file_wire_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3880,7 +6644,7 @@ func (x *RemoveServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveServerRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{60}
+	return file_wire_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *RemoveServerRequest) GetId() string {
@@ -3898,7 +6662,7 @@ type RemoveServerResponse struct {
 
 func (x *RemoveServerResponse) Reset() {
 	*x = RemoveServerResponse{}
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3910,7 +6674,7 @@ func (x *RemoveServerResponse) String() string {
 func (*RemoveServerResponse) ProtoMessage() {}
 
 func (x *RemoveServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[61]
+	mi := &file_wire_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3923,7 +6687,7 @@ func (x *RemoveServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveServerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveServerResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{61}
+	return file_wire_proto_rawDescGZIP(), []int{97}
 }
 
 type BackupRequest struct {
@@ -3934,7 +6698,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +6710,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[62]
+	mi := &file_wire_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +6723,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{62}
+	return file_wire_proto_rawDescGZIP(), []int{98}
 }
 
 type BackupResponse struct {
@@ -3971,7 +6735,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3983,7 +6747,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[63]
+	mi := &file_wire_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3996,7 +6760,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{63}
+	return file_wire_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -4014,7 +6778,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +6790,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[64]
+	mi := &file_wire_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +6803,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{64}
+	return file_wire_proto_rawDescGZIP(), []int{100}
 }
 
 type CheckResponse struct {
@@ -4052,7 +6816,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4064,7 +6828,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[65]
+	mi := &file_wire_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4077,7 +6841,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{65}
+	return file_wire_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CheckResponse) GetEntries() int64 {
@@ -4102,7 +6866,7 @@ type GroupsRequest struct {
 
 func (x *GroupsRequest) Reset() {
 	*x = GroupsRequest{}
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4114,7 +6878,7 @@ func (x *GroupsRequest) String() string {
 func (*GroupsRequest) ProtoMessage() {}
 
 func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[66]
+	mi := &file_wire_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4127,7 +6891,7 @@ func (x *GroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsRequest.ProtoReflect.Descriptor instead.
 func (*GroupsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{66}
+	return file_wire_proto_rawDescGZIP(), []int{102}
 }
 
 type GroupsResponse struct {
@@ -4139,7 +6903,7 @@ type GroupsResponse struct {
 
 func (x *GroupsResponse) Reset() {
 	*x = GroupsResponse{}
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4151,7 +6915,7 @@ func (x *GroupsResponse) String() string {
 func (*GroupsResponse) ProtoMessage() {}
 
 func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[67]
+	mi := &file_wire_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4164,7 +6928,7 @@ func (x *GroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupsResponse.ProtoReflect.Descriptor instead.
 func (*GroupsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{67}
+	return file_wire_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *GroupsResponse) GetJson() []byte {
@@ -4182,7 +6946,7 @@ type ConditionsRequest struct {
 
 func (x *ConditionsRequest) Reset() {
 	*x = ConditionsRequest{}
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4194,7 +6958,7 @@ func (x *ConditionsRequest) String() string {
 func (*ConditionsRequest) ProtoMessage() {}
 
 func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[68]
+	mi := &file_wire_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +6971,7 @@ func (x *ConditionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsRequest.ProtoReflect.Descriptor instead.
 func (*ConditionsRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{68}
+	return file_wire_proto_rawDescGZIP(), []int{104}
 }
 
 type ConditionsResponse struct {
@@ -4219,7 +6983,7 @@ type ConditionsResponse struct {
 
 func (x *ConditionsResponse) Reset() {
 	*x = ConditionsResponse{}
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4231,7 +6995,7 @@ func (x *ConditionsResponse) String() string {
 func (*ConditionsResponse) ProtoMessage() {}
 
 func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[69]
+	mi := &file_wire_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4244,7 +7008,7 @@ func (x *ConditionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConditionsResponse.ProtoReflect.Descriptor instead.
 func (*ConditionsResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{69}
+	return file_wire_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ConditionsResponse) GetJson() []byte {
@@ -4264,7 +7028,7 @@ type LogRequest struct {
 
 func (x *LogRequest) Reset() {
 	*x = LogRequest{}
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +7040,7 @@ func (x *LogRequest) String() string {
 func (*LogRequest) ProtoMessage() {}
 
 func (x *LogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[70]
+	mi := &file_wire_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +7053,7 @@ func (x *LogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRequest.ProtoReflect.Descriptor instead.
 func (*LogRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{70}
+	return file_wire_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *LogRequest) GetFrom() int64 {
@@ -4315,7 +7079,7 @@ type LogResponse struct {
 
 func (x *LogResponse) Reset() {
 	*x = LogResponse{}
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4327,7 +7091,7 @@ func (x *LogResponse) String() string {
 func (*LogResponse) ProtoMessage() {}
 
 func (x *LogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[71]
+	mi := &file_wire_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4340,7 +7104,7 @@ func (x *LogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogResponse.ProtoReflect.Descriptor instead.
 func (*LogResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{71}
+	return file_wire_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *LogResponse) GetJson() []byte {
@@ -4358,7 +7122,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4370,7 +7134,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[72]
+	mi := &file_wire_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4383,7 +7147,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{72}
+	return file_wire_proto_rawDescGZIP(), []int{108}
 }
 
 type WatchResponse struct {
@@ -4397,7 +7161,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4409,7 +7173,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[73]
+	mi := &file_wire_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4422,7 +7186,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{73}
+	return file_wire_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *WatchResponse) GetJson() []byte {
@@ -4446,6 +7210,187 @@ func (x *WatchResponse) GetMissed() int64 {
 	return 0
 }
 
+type PermitsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PermitsRequest) Reset() {
+	*x = PermitsRequest{}
+	mi := &file_wire_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PermitsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PermitsRequest) ProtoMessage() {}
+
+func (x *PermitsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PermitsRequest.ProtoReflect.Descriptor instead.
+func (*PermitsRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{110}
+}
+
+type PermitsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grants        [][]byte               `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`                // fettle.Grant as JSON, as the policy has them
+	LifeNs        int64                  `protobuf:"varint,2,opt,name=life_ns,json=lifeNs,proto3" json:"life_ns,omitempty"` // how long a permit holds
+	Hosts         []*HostPermit          `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PermitsResponse) Reset() {
+	*x = PermitsResponse{}
+	mi := &file_wire_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PermitsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PermitsResponse) ProtoMessage() {}
+
+func (x *PermitsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PermitsResponse.ProtoReflect.Descriptor instead.
+func (*PermitsResponse) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *PermitsResponse) GetGrants() [][]byte {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *PermitsResponse) GetLifeNs() int64 {
+	if x != nil {
+		return x.LifeNs
+	}
+	return 0
+}
+
+func (x *PermitsResponse) GetHosts() []*HostPermit {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+// HostPermit is the standing permit that a host was heard to keep.
+type HostPermit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Label         string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Serial        string                 `protobuf:"bytes,3,opt,name=serial,proto3" json:"serial,omitempty"`                // "": none
+	LeftNs        int64                  `protobuf:"varint,4,opt,name=left_ns,json=leftNs,proto3" json:"left_ns,omitempty"` // for how long it holds
+	Why           string                 `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`                      // why it has none
+	Connected     bool                   `protobuf:"varint,6,opt,name=connected,proto3" json:"connected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostPermit) Reset() {
+	*x = HostPermit{}
+	mi := &file_wire_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostPermit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostPermit) ProtoMessage() {}
+
+func (x *HostPermit) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostPermit.ProtoReflect.Descriptor instead.
+func (*HostPermit) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{112}
+}
+
+func (x *HostPermit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *HostPermit) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *HostPermit) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *HostPermit) GetLeftNs() int64 {
+	if x != nil {
+		return x.LeftNs
+	}
+	return 0
+}
+
+func (x *HostPermit) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *HostPermit) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
 type RunRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hosts         string                 `protobuf:"bytes,1,opt,name=hosts,proto3" json:"hosts,omitempty"`        // a selector (package fanout)
@@ -4463,7 +7408,7 @@ type RunRequest struct {
 
 func (x *RunRequest) Reset() {
 	*x = RunRequest{}
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +7420,7 @@ func (x *RunRequest) String() string {
 func (*RunRequest) ProtoMessage() {}
 
 func (x *RunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[74]
+	mi := &file_wire_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +7433,7 @@ func (x *RunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunRequest.ProtoReflect.Descriptor instead.
 func (*RunRequest) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{74}
+	return file_wire_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *RunRequest) GetHosts() string {
@@ -4554,6 +7499,201 @@ func (x *RunRequest) GetLimit() int64 {
 	return 0
 }
 
+type RunSignedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*RunSignedRequest_Begin
+	//	*RunSignedRequest_Signature
+	What          isRunSignedRequest_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunSignedRequest) Reset() {
+	*x = RunSignedRequest{}
+	mi := &file_wire_proto_msgTypes[114]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunSignedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunSignedRequest) ProtoMessage() {}
+
+func (x *RunSignedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[114]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunSignedRequest.ProtoReflect.Descriptor instead.
+func (*RunSignedRequest) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{114}
+}
+
+func (x *RunSignedRequest) GetWhat() isRunSignedRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *RunSignedRequest) GetBegin() *RunBegin {
+	if x != nil {
+		if x, ok := x.What.(*RunSignedRequest_Begin); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *RunSignedRequest) GetSignature() *RunSignature {
+	if x != nil {
+		if x, ok := x.What.(*RunSignedRequest_Signature); ok {
+			return x.Signature
+		}
+	}
+	return nil
+}
+
+type isRunSignedRequest_What interface {
+	isRunSignedRequest_What()
+}
+
+type RunSignedRequest_Begin struct {
+	Begin *RunBegin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type RunSignedRequest_Signature struct {
+	Signature *RunSignature `protobuf:"bytes,2,opt,name=signature,proto3,oneof"`
+}
+
+func (*RunSignedRequest_Begin) isRunSignedRequest_What() {}
+
+func (*RunSignedRequest_Signature) isRunSignedRequest_What() {}
+
+type RunBegin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *RunRequest            `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`         // without argv
+	Program       []byte                 `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"` // what is to be run and signed (fleet/warrant, Program)
+	Id            string                 `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`           // of the run, as every signature has it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunBegin) Reset() {
+	*x = RunBegin{}
+	mi := &file_wire_proto_msgTypes[115]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunBegin) ProtoMessage() {}
+
+func (x *RunBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[115]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunBegin.ProtoReflect.Descriptor instead.
+func (*RunBegin) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{115}
+}
+
+func (x *RunBegin) GetRun() *RunRequest {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *RunBegin) GetProgram() []byte {
+	if x != nil {
+		return x.Program
+	}
+	return nil
+}
+
+func (x *RunBegin) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// RunSignature is what the caller signed for one host.
+type RunSignature struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // as of RunSign
+	Signed        *SignedCommand         `protobuf:"bytes,2,opt,name=signed,proto3" json:"signed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunSignature) Reset() {
+	*x = RunSignature{}
+	mi := &file_wire_proto_msgTypes[116]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunSignature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunSignature) ProtoMessage() {}
+
+func (x *RunSignature) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[116]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunSignature.ProtoReflect.Descriptor instead.
+func (*RunSignature) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{116}
+}
+
+func (x *RunSignature) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *RunSignature) GetSigned() *SignedCommand {
+	if x != nil {
+		return x.Signed
+	}
+	return nil
+}
+
 type RunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to What:
@@ -4561,6 +7701,7 @@ type RunResponse struct {
 	//	*RunResponse_Hosts
 	//	*RunResponse_Event
 	//	*RunResponse_Summary
+	//	*RunResponse_Sign
 	What          isRunResponse_What `protobuf_oneof:"what"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4568,7 +7709,7 @@ type RunResponse struct {
 
 func (x *RunResponse) Reset() {
 	*x = RunResponse{}
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4580,7 +7721,7 @@ func (x *RunResponse) String() string {
 func (*RunResponse) ProtoMessage() {}
 
 func (x *RunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[75]
+	mi := &file_wire_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4593,7 +7734,7 @@ func (x *RunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunResponse.ProtoReflect.Descriptor instead.
 func (*RunResponse) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{75}
+	return file_wire_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *RunResponse) GetWhat() isRunResponse_What {
@@ -4630,6 +7771,15 @@ func (x *RunResponse) GetSummary() []byte {
 	return nil
 }
 
+func (x *RunResponse) GetSign() *RunSign {
+	if x != nil {
+		if x, ok := x.What.(*RunResponse_Sign); ok {
+			return x.Sign
+		}
+	}
+	return nil
+}
+
 type isRunResponse_What interface {
 	isRunResponse_What()
 }
@@ -4646,22 +7796,83 @@ type RunResponse_Summary struct {
 	Summary []byte `protobuf:"bytes,3,opt,name=summary,proto3,oneof"` // fanout.Summary as JSON; the last, once
 }
 
+type RunResponse_Sign struct {
+	Sign *RunSign `protobuf:"bytes,60,opt,name=sign,proto3,oneof"` // of RunSigned only: the command is about to begin on a host
+}
+
 func (*RunResponse_Hosts) isRunResponse_What() {}
 
 func (*RunResponse_Event) isRunResponse_What() {}
 
 func (*RunResponse_Summary) isRunResponse_What() {}
 
+func (*RunResponse_Sign) isRunResponse_What() {}
+
+// RunSign asks the caller to sign the command for one host, which was among those that
+// were told first, with what that host's executor made a moment ago.
+type RunSign struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"` // subject
+	Nonce         string                 `protobuf:"bytes,2,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunSign) Reset() {
+	*x = RunSign{}
+	mi := &file_wire_proto_msgTypes[118]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunSign) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunSign) ProtoMessage() {}
+
+func (x *RunSign) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[118]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunSign.ProtoReflect.Descriptor instead.
+func (*RunSign) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{118}
+}
+
+func (x *RunSign) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *RunSign) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
 type RunHosts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	Hosts         []string               `protobuf:"bytes,60,rep,name=hosts,proto3" json:"hosts,omitempty"` // their subjects, in the same order
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RunHosts) Reset() {
 	*x = RunHosts{}
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4673,7 +7884,7 @@ func (x *RunHosts) String() string {
 func (*RunHosts) ProtoMessage() {}
 
 func (x *RunHosts) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[76]
+	mi := &file_wire_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4686,12 +7897,19 @@ func (x *RunHosts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunHosts.ProtoReflect.Descriptor instead.
 func (*RunHosts) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{76}
+	return file_wire_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *RunHosts) GetNames() []string {
 	if x != nil {
 		return x.Names
+	}
+	return nil
+}
+
+func (x *RunHosts) GetHosts() []string {
+	if x != nil {
+		return x.Hosts
 	}
 	return nil
 }
@@ -4711,7 +7929,7 @@ type RunEvent struct {
 
 func (x *RunEvent) Reset() {
 	*x = RunEvent{}
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4723,7 +7941,7 @@ func (x *RunEvent) String() string {
 func (*RunEvent) ProtoMessage() {}
 
 func (x *RunEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_wire_proto_msgTypes[77]
+	mi := &file_wire_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4736,7 +7954,7 @@ func (x *RunEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunEvent.ProtoReflect.Descriptor instead.
 func (*RunEvent) Descriptor() ([]byte, []int) {
-	return file_wire_proto_rawDescGZIP(), []int{77}
+	return file_wire_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *RunEvent) GetKind() string {
@@ -4786,28 +8004,40 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x0efettle.wire.v1\"\x80\x01\n" +
+	"wire.proto\x12\x0efettle.wire.v1\"E\n" +
+	"\rAuthorityWord\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\fR\x04note\x12 \n" +
+	"\vauthorities\x18\x02 \x03(\fR\vauthorities\"?\n" +
+	"\x13AuthorityKeyRequest\x12\x16\n" +
+	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x10\n" +
+	"\x03pin\x18\x02 \x01(\tR\x03pin\";\n" +
+	"\x14AuthorityKeyResponse\x12#\n" +
+	"\rauthority_key\x18\x01 \x01(\fR\fauthorityKey\"\x80\x01\n" +
 	"\vJoinRequest\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\tR\x06secret\x12\x10\n" +
 	"\x03csr\x18\x04 \x01(\fR\x03csr\x12\x14\n" +
-	"\x05label\x18\x05 \x01(\tR\x05label\"N\n" +
+	"\x05label\x18\x05 \x01(\tR\x05label\"\x9f\x01\n" +
 	"\fJoinResponse\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
-	"\tauthority\x18\x02 \x01(\fR\tauthority\"\x9a\x01\n" +
+	"\tauthority\x18\x02 \x01(\fR\tauthority\x12 \n" +
+	"\vauthorities\x18\x03 \x03(\fR\vauthorities\x12-\n" +
+	"\x12authorities_serial\x18\x04 \x01(\x03R\x11authoritiesSerial\"\x9a\x01\n" +
 	"\x11JoinServerRequest\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\tR\atokenId\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\tR\x06secret\x12\x10\n" +
 	"\x03csr\x18\x04 \x01(\fR\x03csr\x12\x14\n" +
 	"\x05label\x18\x05 \x01(\tR\x05label\x12\x12\n" +
-	"\x04peer\x18\x06 \x01(\tR\x04peer\"\xb0\x01\n" +
+	"\x04peer\x18\x06 \x01(\tR\x04peer\"\xa8\x02\n" +
 	"\x12JoinServerResponse\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x1c\n" +
 	"\tauthority\x18\x02 \x01(\fR\tauthority\x12#\n" +
 	"\rauthority_key\x18\x03 \x01(\fR\fauthorityKey\x125\n" +
-	"\amembers\x18\x04 \x03(\v2\x1b.fettle.wire.v1.StoreMemberR\amembers\"O\n" +
+	"\amembers\x18\x04 \x03(\v2\x1b.fettle.wire.v1.StoreMemberR\amembers\x12.\n" +
+	"\x13more_authority_keys\x18\x05 \x03(\fR\x11moreAuthorityKeys\x12F\n" +
+	"\x0fauthority_words\x18\x06 \x03(\v2\x1d.fettle.wire.v1.AuthorityWordR\x0eauthorityWords\"O\n" +
 	"\vStoreMember\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x18\n" +
@@ -4816,7 +8046,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x10\n" +
 	"\x03csr\x18\x02 \x01(\fR\x03csr\"1\n" +
 	"\rRenewResponse\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\x93\x06\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\xf5\b\n" +
 	"\x0eSessionRequest\x12\x15\n" +
 	"\x06now_ns\x18\x01 \x01(\x03R\x05nowNs\x12-\n" +
 	"\x05hello\x18\x02 \x01(\v2\x15.fettle.wire.v1.HelloH\x00R\x05hello\x120\n" +
@@ -4834,8 +8064,15 @@ const file_wire_proto_rawDesc = "" +
 	"\tlog_state\x18\f \x01(\v2\x18.fettle.wire.v1.LogStateH\x00R\blogState\x12F\n" +
 	"\x0ecommand_output\x18\r \x01(\v2\x1d.fettle.wire.v1.CommandOutputH\x00R\rcommandOutput\x12=\n" +
 	"\vcommand_end\x18\x0e \x01(\v2\x1a.fettle.wire.v1.CommandEndH\x00R\n" +
-	"commandEndB\x06\n" +
-	"\x04what\"\xb9\x04\n" +
+	"commandEnd\x12-\n" +
+	"\x05armed\x18# \x01(\v2\x15.fettle.wire.v1.ArmedH\x00R\x05armed\x129\n" +
+	"\tsightings\x18\x0f \x01(\v2\x19.fettle.wire.v1.SightingsH\x00R\tsightings\x12:\n" +
+	"\n" +
+	"ring_state\x18\x10 \x01(\v2\x19.fettle.wire.v1.RingStateH\x00R\tringState\x12-\n" +
+	"\x05story\x18\x14 \x01(\v2\x15.fettle.wire.v1.StoryH\x00R\x05story\x12@\n" +
+	"\fpermit_state\x18\x15 \x01(\v2\x1b.fettle.wire.v1.PermitStateH\x00R\vpermitState\x12I\n" +
+	"\x0fauthority_state\x18- \x01(\v2\x1e.fettle.wire.v1.AuthorityStateH\x00R\x0eauthorityStateB\x06\n" +
+	"\x04what\"\x8d\a\n" +
 	"\x0fSessionResponse\x123\n" +
 	"\awelcome\x18\x01 \x01(\v2\x17.fettle.wire.v1.WelcomeH\x00R\awelcome\x126\n" +
 	"\bdispatch\x18\x02 \x01(\v2\x18.fettle.wire.v1.DispatchH\x00R\bdispatch\x123\n" +
@@ -4847,8 +8084,15 @@ const file_wire_proto_rawDesc = "" +
 	"\acommand\x18\b \x01(\v2\x17.fettle.wire.v1.CommandH\x00R\acommand\x12@\n" +
 	"\fcommand_more\x18\t \x01(\v2\x1b.fettle.wire.v1.CommandMoreH\x00R\vcommandMore\x12F\n" +
 	"\x0ecommand_cancel\x18\n" +
-	" \x01(\v2\x1d.fettle.wire.v1.CommandCancelH\x00R\rcommandCancelB\x06\n" +
-	"\x04what\"\xb4\x02\n" +
+	" \x01(\v2\x1d.fettle.wire.v1.CommandCancelH\x00R\rcommandCancel\x12?\n" +
+	"\vmaintenance\x18\x18 \x01(\v2\x1b.fettle.wire.v1.MaintenanceH\x00R\vmaintenance\x123\n" +
+	"\aconfirm\x18\x1e \x01(\v2\x17.fettle.wire.v1.ConfirmH\x00R\aconfirm\x12*\n" +
+	"\x04ring\x18\f \x01(\v2\x14.fettle.wire.v1.RingH\x00R\x04ring\x120\n" +
+	"\x06permit\x18\x10 \x01(\v2\x16.fettle.wire.v1.PermitH\x00R\x06permit\x12=\n" +
+	"\vstory_taken\x18\x11 \x01(\v2\x1a.fettle.wire.v1.StoryTakenH\x00R\n" +
+	"storyTaken\x12?\n" +
+	"\vauthorities\x18- \x01(\v2\x1b.fettle.wire.v1.AuthoritiesH\x00R\vauthoritiesB\x06\n" +
+	"\x04what\"\x94\x04\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12 \n" +
@@ -4860,7 +8104,17 @@ const file_wire_proto_rawDesc = "" +
 	"\aversion\x18\b \x01(\tR\aversion\x12)\n" +
 	"\x03log\x18\t \x01(\v2\x17.fettle.wire.v1.LogHeadR\x03log\x12\x1a\n" +
 	"\bcommands\x18\n" +
-	" \x01(\bR\bcommands\"M\n" +
+	" \x01(\bR\bcommands\x12\x18\n" +
+	"\agossips\x18\f \x01(\bR\agossips\x12\x18\n" +
+	"\apermits\x18\x0e \x01(\bR\apermits\x12\x14\n" +
+	"\x05nonce\x18\x10 \x01(\tR\x05nonce\x12\x1a\n" +
+	"\bexecutor\x18\x11 \x01(\tR\bexecutor\x12 \n" +
+	"\vauthorities\x18\x16 \x01(\bR\vauthorities\x12-\n" +
+	"\x12authorities_serial\x18\x17 \x01(\x03R\x11authoritiesSerial\x12'\n" +
+	"\x0fsigned_commands\x18< \x01(\bR\x0esignedCommands\"C\n" +
+	"\vSignedOrder\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\fR\x04note\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"M\n" +
 	"\aLogHead\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aentries\x18\x02 \x01(\x03R\aentries\x12\x12\n" +
@@ -4875,7 +8129,7 @@ const file_wire_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\tR\x05names\"=\n" +
 	"\rActionVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\x05R\aversion\"\x83\x02\n" +
+	"\aversion\x18\x02 \x01(\x05R\aversion\"\xcd\x03\n" +
 	"\aWelcome\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x1f\n" +
@@ -4884,7 +8138,40 @@ const file_wire_proto_rawDesc = "" +
 	"\x06freeze\x18\x04 \x01(\v2\x16.fettle.wire.v1.FreezeR\x06freeze\x12,\n" +
 	"\x03log\x18\x05 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\x12\x18\n" +
 	"\aservers\x18\x06 \x03(\tR\aservers\x121\n" +
-	"\x05epoch\x18\a \x01(\v2\x1b.fettle.wire.v1.SignedEpochR\x05epoch\"C\n" +
+	"\x05epoch\x18\a \x01(\v2\x1b.fettle.wire.v1.SignedEpochR\x05epoch\x12=\n" +
+	"\vmaintenance\x18\x0e \x01(\v2\x1b.fettle.wire.v1.MaintenanceR\vmaintenance\x12.\n" +
+	"\x06permit\x18\n" +
+	" \x01(\v2\x16.fettle.wire.v1.PermitR\x06permit\x12\x18\n" +
+	"\astories\x18\v \x01(\bR\astories\x12?\n" +
+	"\vauthorities\x18\x12 \x03(\v2\x1d.fettle.wire.v1.AuthorityWordR\vauthorities\"B\n" +
+	"\vAuthorities\x123\n" +
+	"\x05words\x18\x01 \x03(\v2\x1d.fettle.wire.v1.AuthorityWordR\x05words\">\n" +
+	"\x0eAuthorityState\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\x03R\x06serial\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\">\n" +
+	"\x06Permit\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\fR\x04note\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"P\n" +
+	"\vPermitState\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x17\n" +
+	"\aleft_ns\x18\x02 \x01(\x03R\x06leftNs\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xae\x01\n" +
+	"\x05Story\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05chain\x18\x02 \x01(\tR\x05chain\x12\x14\n" +
+	"\x05after\x18\x03 \x01(\x03R\x05after\x12\x1d\n" +
+	"\n" +
+	"after_hash\x18\x04 \x01(\tR\tafterHash\x12\x18\n" +
+	"\aentries\x18\x05 \x03(\fR\aentries\x12\x18\n" +
+	"\arecords\x18\x06 \x03(\fR\arecords\x12\x16\n" +
+	"\x06permit\x18\a \x01(\tR\x06permit\"z\n" +
+	"\n" +
+	"StoryTaken\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x18\n" +
+	"\aentries\x18\x02 \x01(\x03R\aentries\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\tR\x04hash\x12\x18\n" +
+	"\arefused\x18\x04 \x01(\tR\arefused\x12\x14\n" +
+	"\x05never\x18\x05 \x01(\bR\x05never\"C\n" +
 	"\vSignedEpoch\x12\x12\n" +
 	"\x04note\x18\x01 \x01(\fR\x04note\x12 \n" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"i\n" +
@@ -4903,14 +8190,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x05probe\x18\x02 \x01(\tR\x05probe\x12\x15\n" +
 	"\x06age_ns\x18\x03 \x01(\x03R\x05ageNs\x12\x17\n" +
 	"\atook_ns\x18\x04 \x01(\x03R\x06tookNs\"\t\n" +
-	"\aSettled\"\\\n" +
+	"\aSettled\"\x8f\x01\n" +
 	"\bDispatch\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04json\x18\x02 \x01(\fR\x04json\x12,\n" +
-	"\x03log\x18\x03 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\"-\n" +
+	"\x03log\x18\x03 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\x121\n" +
+	"\x05order\x18\x04 \x01(\v2\x1b.fettle.wire.v1.SignedOrderR\x05order\"`\n" +
 	"\aRecover\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04json\x18\x02 \x01(\fR\x04json\"-\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\x121\n" +
+	"\x05order\x18\x04 \x01(\v2\x1b.fettle.wire.v1.SignedOrderR\x05order\"-\n" +
 	"\aOutcome\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04json\x18\x02 \x01(\fR\x04json\"G\n" +
@@ -4922,11 +8211,12 @@ const file_wire_proto_rawDesc = "" +
 	"LookAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12?\n" +
 	"\fobservations\x18\x02 \x03(\v2\x1b.fettle.wire.v1.ObservationR\fobservations\x12\x12\n" +
-	"\x04done\x18\x03 \x01(\bR\x04done\"J\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\"}\n" +
 	"\aPreview\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04json\x18\x02 \x01(\fR\x04json\x12\x1b\n" +
-	"\twithin_ns\x18\x03 \x01(\x03R\bwithinNs\"s\n" +
+	"\twithin_ns\x18\x03 \x01(\x03R\bwithinNs\x121\n" +
+	"\x05order\x18\x04 \x01(\v2\x1b.fettle.wire.v1.SignedOrderR\x05order\"s\n" +
 	"\rPreviewAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04json\x18\x02 \x01(\fR\x04json\x12\x14\n" +
@@ -4934,16 +8224,19 @@ const file_wire_proto_rawDesc = "" +
 	"\x05class\x18\x04 \x01(\tR\x05class\x12\x12\n" +
 	"\x04hint\x18\x05 \x01(\tR\x04hint\"\x1c\n" +
 	"\x06Freeze\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json\"K\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\"!\n" +
+	"\vMaintenance\x12\x12\n" +
+	"\x04json\x18\x01 \x03(\fR\x04json\"K\n" +
 	"\vFreezeState\x12\x14\n" +
 	"\x05fleet\x18\x01 \x01(\bR\x05fleet\x12\x14\n" +
 	"\x05local\x18\x02 \x01(\bR\x05local\x12\x10\n" +
 	"\x03why\x18\x03 \x01(\tR\x03why\"D\n" +
 	"\x04Ping\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
-	"\x03log\x18\x02 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\"\x16\n" +
+	"\x03log\x18\x02 \x01(\v2\x1a.fettle.wire.v1.SignedHeadR\x03log\",\n" +
 	"\x04Pong\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\"\x9f\x01\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05nonce\x18\x19 \x01(\tR\x05nonce\"\xf0\x01\n" +
 	"\aCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04argv\x18\x02 \x03(\tR\x04argv\x12\x0e\n" +
@@ -4951,7 +8244,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x04role\x18\x04 \x01(\tR\x04role\x12\x1b\n" +
 	"\twithin_ns\x18\x05 \x01(\x03R\bwithinNs\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\x03R\x05limit\x12\x19\n" +
-	"\balive_ns\x18\a \x01(\x03R\aaliveNs\"K\n" +
+	"\balive_ns\x18\a \x01(\x03R\aaliveNs\x12\x18\n" +
+	"\aprogram\x18< \x01(\fR\aprogram\x125\n" +
+	"\x06signed\x18= \x01(\v2\x1d.fettle.wire.v1.SignedCommandR\x06signed\"E\n" +
+	"\rSignedCommand\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\fR\x04note\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\"K\n" +
 	"\rCommandOutput\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
@@ -4967,8 +8265,62 @@ const file_wire_proto_rawDesc = "" +
 	"\x06signal\x18\x03 \x01(\tR\x06signal\x12\x18\n" +
 	"\arefused\x18\x04 \x01(\tR\arefused\x12\x12\n" +
 	"\x04hint\x18\x05 \x01(\tR\x04hint\x12\x14\n" +
-	"\x05error\x18\x06 \x01(\tR\x05error\"\x0f\n" +
-	"\rStatusRequest\"\xd4\x02\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\"w\n" +
+	"\x05Armed\x125\n" +
+	"\achanges\x18\x01 \x03(\v2\x1b.fettle.wire.v1.ArmedChangeR\achanges\x127\n" +
+	"\breverted\x18\x02 \x03(\v2\x1b.fettle.wire.v1.ArmedChangeR\breverted\"p\n" +
+	"\vArmedChange\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
+	"\x04says\x18\x03 \x01(\tR\x04says\x12\x14\n" +
+	"\x05ended\x18\x04 \x01(\bR\x05ended\x12\x15\n" +
+	"\x06age_ns\x18\x05 \x01(\x03R\x05ageNs\"\x19\n" +
+	"\aConfirm\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x9a\x01\n" +
+	"\x04Ring\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\fR\x04keys\x12\x10\n" +
+	"\x03use\x18\x03 \x01(\tR\x03use\x12\x14\n" +
+	"\x05seeds\x18\x04 \x03(\tR\x05seeds\x12\x12\n" +
+	"\x04zone\x18\x05 \x01(\tR\x04zone\x12\x12\n" +
+	"\x04rack\x18\x06 \x01(\tR\x04rack\x12\x1a\n" +
+	"\bsettings\x18\a \x01(\fR\bsettings\"c\n" +
+	"\tRingState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\tR\x04keys\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xab\x01\n" +
+	"\tSightings\x12\x12\n" +
+	"\x04ring\x18\x01 \x01(\tR\x04ring\x12,\n" +
+	"\x04seen\x18\x02 \x03(\v2\x18.fettle.wire.v1.SightingR\x04seen\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12\x14\n" +
+	"\x05doubt\x18\x04 \x01(\tR\x05doubt\x124\n" +
+	"\x06health\x18\x05 \x01(\v2\x1c.fettle.wire.v1.GossipHealthR\x06health\"\x99\x01\n" +
+	"\bSighting\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x10\n" +
+	"\x03saw\x18\x03 \x01(\tR\x03saw\x12 \n" +
+	"\fsince_age_ns\x18\x04 \x01(\x03R\n" +
+	"sinceAgeNs\x12\x15\n" +
+	"\x06age_ns\x18\x05 \x01(\x03R\x05ageNs\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\xa1\x03\n" +
+	"\fGossipHealth\x12 \n" +
+	"\fown_delay_ns\x18\x01 \x01(\x03R\n" +
+	"ownDelayNs\x12\"\n" +
+	"\rround_trip_ns\x18\x02 \x01(\x03R\vroundTripNs\x12\x12\n" +
+	"\x04loss\x18\x03 \x01(\x05R\x04loss\x12\x1d\n" +
+	"\n" +
+	"silence_ns\x18\x04 \x01(\x03R\tsilenceNs\x12\x18\n" +
+	"\amembers\x18\x05 \x01(\x05R\amembers\x12\"\n" +
+	"\rspread_age_ns\x18\x06 \x01(\x03R\vspreadAgeNs\x12\"\n" +
+	"\rspread_p50_ns\x18\a \x01(\x03R\vspreadP50Ns\x12\"\n" +
+	"\rspread_p99_ns\x18\b \x01(\x03R\vspreadP99Ns\x12&\n" +
+	"\x0fspread_worst_ns\x18\t \x01(\x03R\rspreadWorstNs\x12!\n" +
+	"\fspread_heard\x18\n" +
+	" \x01(\x05R\vspreadHeard\x12%\n" +
+	"\x0espread_members\x18\v \x01(\x05R\rspreadMembers\x12 \n" +
+	"\vundecrypted\x18\f \x01(\x05R\vundecrypted\"\x0f\n" +
+	"\rStatusRequest\"\xfc\x03\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x05R\x06schema\x12\x14\n" +
 	"\x05fleet\x18\x02 \x01(\tR\x05fleet\x12\x18\n" +
@@ -4983,7 +8335,70 @@ const file_wire_proto_rawDesc = "" +
 	"\blog_hash\x18\n" +
 	" \x01(\tR\alogHash\x12\x1d\n" +
 	"\n" +
-	"not_frozen\x18\v \x03(\tR\tnotFrozen\"(\n" +
+	"not_frozen\x18\v \x03(\tR\tnotFrozen\x124\n" +
+	"\x06gossip\x18\f \x01(\v2\x1c.fettle.wire.v1.GossipStatusR\x06gossip\x121\n" +
+	"\x05store\x18\x12 \x01(\v2\x1b.fettle.wire.v1.StoreStatusR\x05store\x12=\n" +
+	"\tauthority\x18\x16 \x01(\v2\x1f.fettle.wire.v1.AuthorityStatusR\tauthority\"\xd9\x01\n" +
+	"\x0fAuthorityStatus\x12\x1a\n" +
+	"\bbelieved\x18\x01 \x03(\tR\bbelieved\x12\x14\n" +
+	"\x05phase\x18\x02 \x01(\tR\x05phase\x123\n" +
+	"\x05waits\x18\x03 \x03(\v2\x1d.fettle.wire.v1.AuthorityWaitR\x05waits\x12\x1d\n" +
+	"\n" +
+	"since_unix\x18\x04 \x01(\x03R\tsinceUnix\x12\x18\n" +
+	"\awithout\x18\x05 \x03(\tR\awithout\x12\x12\n" +
+	"\x04back\x18\x06 \x01(\bR\x04back\x12\x12\n" +
+	"\x04hold\x18\a \x01(\tR\x04hold\"M\n" +
+	"\rAuthorityWait\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x16\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\"\xb0\x03\n" +
+	"\vStoreStatus\x12\x15\n" +
+	"\x06in_use\x18\x01 \x01(\x03R\x05inUse\x12\x17\n" +
+	"\aon_disk\x18\x02 \x01(\x03R\x06onDisk\x12\x14\n" +
+	"\x05quota\x18\x03 \x01(\x03R\x05quota\x12\x18\n" +
+	"\areserve\x18\x04 \x01(\x03R\areserve\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12(\n" +
+	"\x10entries_in_store\x18\a \x01(\x03R\x0eentriesInStore\x12(\n" +
+	"\x10entries_in_files\x18\b \x01(\x03R\x0eentriesInFiles\x12,\n" +
+	"\x12incidents_in_files\x18\t \x01(\x03R\x10incidentsInFiles\x12\x1a\n" +
+	"\bsegments\x18\n" +
+	" \x01(\x03R\bsegments\x12#\n" +
+	"\rsegment_bytes\x18\v \x01(\x03R\fsegmentBytes\x12\x1f\n" +
+	"\voldest_unix\x18\f \x01(\x03R\n" +
+	"oldestUnix\x12\x1f\n" +
+	"\vbackup_unix\x18\r \x01(\x03R\n" +
+	"backupUnix\x12\x14\n" +
+	"\x05lacks\x18\x0e \x03(\tR\x05lacks\"\"\n" +
+	"\x0eSegmentRequest\x12\x10\n" +
+	"\x03ref\x18\x01 \x01(\fR\x03ref\"%\n" +
+	"\x0fSegmentResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x94\x02\n" +
+	"\fGossipStatus\x12\x14\n" +
+	"\x05rings\x18\x01 \x01(\x05R\x05rings\x12\x18\n" +
+	"\amembers\x18\x02 \x01(\x05R\amembers\x12\x1a\n" +
+	"\bsettings\x18\x03 \x01(\tR\bsettings\x12\"\n" +
+	"\rspread_p50_ns\x18\x04 \x01(\x03R\vspreadP50Ns\x12\"\n" +
+	"\rspread_p99_ns\x18\x05 \x01(\x03R\vspreadP99Ns\x12\x10\n" +
+	"\x03key\x18\x06 \x01(\tR\x03key\x12\x1a\n" +
+	"\brotation\x18\a \x01(\tR\brotation\x12\x14\n" +
+	"\x05waits\x18\b \x03(\tR\x05waits\x12\x18\n" +
+	"\awithout\x18\t \x03(\tR\awithout\x12\x12\n" +
+	"\x04seen\x18\n" +
+	" \x01(\x05R\x04seen\"\x94\x01\n" +
+	"\rRotateRequest\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12\x14\n" +
+	"\x05abort\x18\x03 \x01(\bR\x05abort\x12\x18\n" +
+	"\awithout\x18\x04 \x03(\tR\awithout\x12\x1d\n" +
+	"\n" +
+	"overlap_ns\x18\x05 \x01(\x03R\toverlapNs\x12\x10\n" +
+	"\x03now\x18\x06 \x01(\bR\x03now\"$\n" +
+	"\x0eRotateResponse\x12\x12\n" +
+	"\x04said\x18\x01 \x01(\tR\x04said\"\x14\n" +
+	"\x12AuthoritiesRequest\"J\n" +
+	"\x13AuthoritiesResponse\x123\n" +
+	"\x05words\x18\x01 \x03(\v2\x1d.fettle.wire.v1.AuthorityWordR\x05words\"(\n" +
 	"\x10IncidentsRequest\x12\x14\n" +
 	"\x05ended\x18\x01 \x01(\bR\x05ended\"'\n" +
 	"\x11IncidentsResponse\x12\x12\n" +
@@ -4991,10 +8406,12 @@ const file_wire_proto_rawDesc = "" +
 	"\x0fIncidentRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"&\n" +
 	"\x10IncidentResponse\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json\":\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\"p\n" +
 	"\rAnswerRequest\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x15\n" +
-	"\x06for_ns\x18\x02 \x01(\x03R\x05forNs\"\x10\n" +
+	"\x06for_ns\x18\x02 \x01(\x03R\x05forNs\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\fR\x04note\x12 \n" +
+	"\vcertificate\x18\x04 \x01(\fR\vcertificate\"\x10\n" +
 	"\x0eAnswerResponse\"4\n" +
 	"\x10SetFreezeRequest\x12\x10\n" +
 	"\x03why\x18\x01 \x01(\tR\x03why\x12\x0e\n" +
@@ -5002,10 +8419,26 @@ const file_wire_proto_rawDesc = "" +
 	"\x11SetFreezeResponse\"\x1d\n" +
 	"\vThawRequest\x12\x0e\n" +
 	"\x02by\x18\x01 \x01(\tR\x02by\"\x0e\n" +
-	"\fThawResponse\"\x0e\n" +
+	"\fThawResponse\"\xa0\x01\n" +
+	"\x17BeginMaintenanceRequest\x12\x14\n" +
+	"\x05hosts\x18\x01 \x01(\tR\x05hosts\x12\x1b\n" +
+	"\tfrom_unix\x18\x02 \x01(\x03R\bfromUnix\x12\x15\n" +
+	"\x06for_ns\x18\x03 \x01(\x03R\x05forNs\x12\x19\n" +
+	"\bevery_ns\x18\x04 \x01(\x03R\aeveryNs\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\".\n" +
+	"\x18BeginMaintenanceResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\"7\n" +
+	"\x15EndMaintenanceRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"\x18\n" +
+	"\x16EndMaintenanceResponse\"\x18\n" +
+	"\x16ListMaintenanceRequest\"-\n" +
+	"\x17ListMaintenanceResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x03(\fR\x04json\"\x0e\n" +
 	"\fHostsRequest\";\n" +
 	"\rHostsResponse\x12*\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x14.fettle.wire.v1.HostR\x05hosts\"\xed\x02\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x14.fettle.wire.v1.HostR\x05hosts\"\xbc\x03\n" +
 	"\x04Host\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x1c\n" +
@@ -5023,7 +8456,10 @@ const file_wire_proto_rawDesc = "" +
 	"\vjoined_unix\x18\f \x01(\x03R\n" +
 	"joinedUnix\x12\x1f\n" +
 	"\vlog_refused\x18\r \x01(\tR\n" +
-	"logRefused\"\x1f\n" +
+	"logRefused\x12\x12\n" +
+	"\x04life\x18\x0e \x01(\tR\x04life\x12\x19\n" +
+	"\blife_why\x18\x0f \x03(\tR\alifeWhy\x12\x1e\n" +
+	"\vlife_age_ns\x18\x10 \x01(\x03R\tlifeAgeNs\"\x1f\n" +
 	"\rForgetRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x10\n" +
 	"\x0eForgetResponse\"]\n" +
@@ -5072,7 +8508,20 @@ const file_wire_proto_rawDesc = "" +
 	"\rWatchResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\fR\x04json\x12\x16\n" +
 	"\x06events\x18\x02 \x03(\fR\x06events\x12\x16\n" +
-	"\x06missed\x18\x03 \x01(\x03R\x06missed\"\xeb\x01\n" +
+	"\x06missed\x18\x03 \x01(\x03R\x06missed\"\x10\n" +
+	"\x0ePermitsRequest\"t\n" +
+	"\x0fPermitsResponse\x12\x16\n" +
+	"\x06grants\x18\x01 \x03(\fR\x06grants\x12\x17\n" +
+	"\alife_ns\x18\x02 \x01(\x03R\x06lifeNs\x120\n" +
+	"\x05hosts\x18\x03 \x03(\v2\x1a.fettle.wire.v1.HostPermitR\x05hosts\"\x93\x01\n" +
+	"\n" +
+	"HostPermit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\tR\x06serial\x12\x17\n" +
+	"\aleft_ns\x18\x04 \x01(\x03R\x06leftNs\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\x12\x1c\n" +
+	"\tconnected\x18\x06 \x01(\bR\tconnected\"\xeb\x01\n" +
 	"\n" +
 	"RunRequest\x12\x14\n" +
 	"\x05hosts\x18\x01 \x01(\tR\x05hosts\x12\x12\n" +
@@ -5086,36 +8535,55 @@ const file_wire_proto_rawDesc = "" +
 	"silence_ns\x18\a \x01(\x03R\tsilenceNs\x12\x1d\n" +
 	"\n" +
 	"timeout_ns\x18\b \x01(\x03R\ttimeoutNs\x12\x14\n" +
-	"\x05limit\x18\t \x01(\x03R\x05limit\"\x95\x01\n" +
+	"\x05limit\x18\t \x01(\x03R\x05limit\"\x8a\x01\n" +
+	"\x10RunSignedRequest\x120\n" +
+	"\x05begin\x18\x01 \x01(\v2\x18.fettle.wire.v1.RunBeginH\x00R\x05begin\x12<\n" +
+	"\tsignature\x18\x02 \x01(\v2\x1c.fettle.wire.v1.RunSignatureH\x00R\tsignatureB\x06\n" +
+	"\x04what\"b\n" +
+	"\bRunBegin\x12,\n" +
+	"\x03run\x18\x01 \x01(\v2\x1a.fettle.wire.v1.RunRequestR\x03run\x12\x18\n" +
+	"\aprogram\x18\x02 \x01(\fR\aprogram\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\tR\x02id\"Y\n" +
+	"\fRunSignature\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x125\n" +
+	"\x06signed\x18\x02 \x01(\v2\x1d.fettle.wire.v1.SignedCommandR\x06signed\"\xc4\x01\n" +
 	"\vRunResponse\x120\n" +
 	"\x05hosts\x18\x01 \x01(\v2\x18.fettle.wire.v1.RunHostsH\x00R\x05hosts\x120\n" +
 	"\x05event\x18\x02 \x01(\v2\x18.fettle.wire.v1.RunEventH\x00R\x05event\x12\x1a\n" +
-	"\asummary\x18\x03 \x01(\fH\x00R\asummaryB\x06\n" +
-	"\x04what\" \n" +
+	"\asummary\x18\x03 \x01(\fH\x00R\asummary\x12-\n" +
+	"\x04sign\x18< \x01(\v2\x17.fettle.wire.v1.RunSignH\x00R\x04signB\x06\n" +
+	"\x04what\"3\n" +
+	"\aRunSign\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x14\n" +
+	"\x05nonce\x18\x02 \x01(\tR\x05nonce\"6\n" +
 	"\bRunHosts\x12\x14\n" +
-	"\x05names\x18\x01 \x03(\tR\x05names\"\x88\x01\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\x12\x14\n" +
+	"\x05hosts\x18< \x03(\tR\x05hosts\"\x88\x01\n" +
 	"\bRunEvent\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x16\n" +
 	"\x06stream\x18\x03 \x01(\tR\x06stream\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12\x10\n" +
 	"\x03why\x18\x05 \x01(\tR\x03why\x12\x16\n" +
-	"\x06result\x18\x06 \x01(\fR\x06result2\xec\x01\n" +
+	"\x06result\x18\x06 \x01(\fR\x06result2\xc7\x02\n" +
 	"\fEnrolService\x12A\n" +
 	"\x04Join\x12\x1b.fettle.wire.v1.JoinRequest\x1a\x1c.fettle.wire.v1.JoinResponse\x12S\n" +
 	"\n" +
 	"JoinServer\x12!.fettle.wire.v1.JoinServerRequest\x1a\".fettle.wire.v1.JoinServerResponse\x12D\n" +
-	"\x05Renew\x12\x1c.fettle.wire.v1.RenewRequest\x1a\x1d.fettle.wire.v1.RenewResponse2^\n" +
+	"\x05Renew\x12\x1c.fettle.wire.v1.RenewRequest\x1a\x1d.fettle.wire.v1.RenewResponse\x12Y\n" +
+	"\fAuthorityKey\x12#.fettle.wire.v1.AuthorityKeyRequest\x1a$.fettle.wire.v1.AuthorityKeyResponse2^\n" +
 	"\fAgentService\x12N\n" +
-	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\xdf\n" +
-	"\n" +
+	"\aSession\x12\x1e.fettle.wire.v1.SessionRequest\x1a\x1f.fettle.wire.v1.SessionResponse(\x010\x012\x8e\x10\n" +
 	"\fAdminService\x12G\n" +
 	"\x06Status\x12\x1d.fettle.wire.v1.StatusRequest\x1a\x1e.fettle.wire.v1.StatusResponse\x12R\n" +
 	"\tIncidents\x12 .fettle.wire.v1.IncidentsRequest\x1a!.fettle.wire.v1.IncidentsResponse0\x01\x12M\n" +
 	"\bIncident\x12\x1f.fettle.wire.v1.IncidentRequest\x1a .fettle.wire.v1.IncidentResponse\x12G\n" +
 	"\x06Answer\x12\x1d.fettle.wire.v1.AnswerRequest\x1a\x1e.fettle.wire.v1.AnswerResponse\x12P\n" +
 	"\tSetFreeze\x12 .fettle.wire.v1.SetFreezeRequest\x1a!.fettle.wire.v1.SetFreezeResponse\x12A\n" +
-	"\x04Thaw\x12\x1b.fettle.wire.v1.ThawRequest\x1a\x1c.fettle.wire.v1.ThawResponse\x12D\n" +
+	"\x04Thaw\x12\x1b.fettle.wire.v1.ThawRequest\x1a\x1c.fettle.wire.v1.ThawResponse\x12e\n" +
+	"\x10BeginMaintenance\x12'.fettle.wire.v1.BeginMaintenanceRequest\x1a(.fettle.wire.v1.BeginMaintenanceResponse\x12_\n" +
+	"\x0eEndMaintenance\x12%.fettle.wire.v1.EndMaintenanceRequest\x1a&.fettle.wire.v1.EndMaintenanceResponse\x12b\n" +
+	"\x0fListMaintenance\x12&.fettle.wire.v1.ListMaintenanceRequest\x1a'.fettle.wire.v1.ListMaintenanceResponse\x12D\n" +
 	"\x05Hosts\x12\x1c.fettle.wire.v1.HostsRequest\x1a\x1d.fettle.wire.v1.HostsResponse\x12G\n" +
 	"\x06Forget\x12\x1d.fettle.wire.v1.ForgetRequest\x1a\x1e.fettle.wire.v1.ForgetResponse\x12J\n" +
 	"\aServers\x12\x1e.fettle.wire.v1.ServersRequest\x1a\x1f.fettle.wire.v1.ServersResponse\x12Y\n" +
@@ -5126,9 +8594,16 @@ const file_wire_proto_rawDesc = "" +
 	"\x06Groups\x12\x1d.fettle.wire.v1.GroupsRequest\x1a\x1e.fettle.wire.v1.GroupsResponse0\x01\x12U\n" +
 	"\n" +
 	"Conditions\x12!.fettle.wire.v1.ConditionsRequest\x1a\".fettle.wire.v1.ConditionsResponse0\x01\x12@\n" +
-	"\x03Log\x12\x1a.fettle.wire.v1.LogRequest\x1a\x1b.fettle.wire.v1.LogResponse0\x01\x12F\n" +
-	"\x05Watch\x12\x1c.fettle.wire.v1.WatchRequest\x1a\x1d.fettle.wire.v1.WatchResponse0\x01\x12@\n" +
-	"\x03Run\x12\x1a.fettle.wire.v1.RunRequest\x1a\x1b.fettle.wire.v1.RunResponse0\x01B\x1cZ\x1afettle/internal/fleet/wireb\x06proto3"
+	"\x03Log\x12\x1a.fettle.wire.v1.LogRequest\x1a\x1b.fettle.wire.v1.LogResponse0\x01\x12J\n" +
+	"\aPermits\x12\x1e.fettle.wire.v1.PermitsRequest\x1a\x1f.fettle.wire.v1.PermitsResponse\x12F\n" +
+	"\x05Watch\x12\x1c.fettle.wire.v1.WatchRequest\x1a\x1d.fettle.wire.v1.WatchResponse0\x01\x12V\n" +
+	"\vAuthorities\x12\".fettle.wire.v1.AuthoritiesRequest\x1a#.fettle.wire.v1.AuthoritiesResponse\x12D\n" +
+	"\x05Renew\x12\x1c.fettle.wire.v1.RenewRequest\x1a\x1d.fettle.wire.v1.RenewResponse\x12G\n" +
+	"\x06Rotate\x12\x1d.fettle.wire.v1.RotateRequest\x1a\x1e.fettle.wire.v1.RotateResponse\x12@\n" +
+	"\x03Run\x12\x1a.fettle.wire.v1.RunRequest\x1a\x1b.fettle.wire.v1.RunResponse0\x01\x12N\n" +
+	"\tRunSigned\x12 .fettle.wire.v1.RunSignedRequest\x1a\x1b.fettle.wire.v1.RunResponse(\x010\x012]\n" +
+	"\rServerService\x12L\n" +
+	"\aSegment\x12\x1e.fettle.wire.v1.SegmentRequest\x1a\x1f.fettle.wire.v1.SegmentResponse0\x01B\x1cZ\x1afettle/internal/fleet/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
@@ -5142,175 +8617,274 @@ func file_wire_proto_rawDescGZIP() []byte {
 	return file_wire_proto_rawDescData
 }
 
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 121)
 var file_wire_proto_goTypes = []any{
-	(*JoinRequest)(nil),          // 0: fettle.wire.v1.JoinRequest
-	(*JoinResponse)(nil),         // 1: fettle.wire.v1.JoinResponse
-	(*JoinServerRequest)(nil),    // 2: fettle.wire.v1.JoinServerRequest
-	(*JoinServerResponse)(nil),   // 3: fettle.wire.v1.JoinServerResponse
-	(*StoreMember)(nil),          // 4: fettle.wire.v1.StoreMember
-	(*RenewRequest)(nil),         // 5: fettle.wire.v1.RenewRequest
-	(*RenewResponse)(nil),        // 6: fettle.wire.v1.RenewResponse
-	(*SessionRequest)(nil),       // 7: fettle.wire.v1.SessionRequest
-	(*SessionResponse)(nil),      // 8: fettle.wire.v1.SessionResponse
-	(*Hello)(nil),                // 9: fettle.wire.v1.Hello
-	(*LogHead)(nil),              // 10: fettle.wire.v1.LogHead
-	(*SignedHead)(nil),           // 11: fettle.wire.v1.SignedHead
-	(*LogState)(nil),             // 12: fettle.wire.v1.LogState
-	(*Probes)(nil),               // 13: fettle.wire.v1.Probes
-	(*ActionVersion)(nil),        // 14: fettle.wire.v1.ActionVersion
-	(*Welcome)(nil),              // 15: fettle.wire.v1.Welcome
-	(*SignedEpoch)(nil),          // 16: fettle.wire.v1.SignedEpoch
-	(*Report)(nil),               // 17: fettle.wire.v1.Report
-	(*Observation)(nil),          // 18: fettle.wire.v1.Observation
-	(*Digest)(nil),               // 19: fettle.wire.v1.Digest
-	(*Seen)(nil),                 // 20: fettle.wire.v1.Seen
-	(*Settled)(nil),              // 21: fettle.wire.v1.Settled
-	(*Dispatch)(nil),             // 22: fettle.wire.v1.Dispatch
-	(*Recover)(nil),              // 23: fettle.wire.v1.Recover
-	(*Outcome)(nil),              // 24: fettle.wire.v1.Outcome
-	(*Look)(nil),                 // 25: fettle.wire.v1.Look
-	(*LookAnswer)(nil),           // 26: fettle.wire.v1.LookAnswer
-	(*Preview)(nil),              // 27: fettle.wire.v1.Preview
-	(*PreviewAnswer)(nil),        // 28: fettle.wire.v1.PreviewAnswer
-	(*Freeze)(nil),               // 29: fettle.wire.v1.Freeze
-	(*FreezeState)(nil),          // 30: fettle.wire.v1.FreezeState
-	(*Ping)(nil),                 // 31: fettle.wire.v1.Ping
-	(*Pong)(nil),                 // 32: fettle.wire.v1.Pong
-	(*Command)(nil),              // 33: fettle.wire.v1.Command
-	(*CommandOutput)(nil),        // 34: fettle.wire.v1.CommandOutput
-	(*CommandMore)(nil),          // 35: fettle.wire.v1.CommandMore
-	(*CommandCancel)(nil),        // 36: fettle.wire.v1.CommandCancel
-	(*CommandEnd)(nil),           // 37: fettle.wire.v1.CommandEnd
-	(*StatusRequest)(nil),        // 38: fettle.wire.v1.StatusRequest
-	(*StatusResponse)(nil),       // 39: fettle.wire.v1.StatusResponse
-	(*IncidentsRequest)(nil),     // 40: fettle.wire.v1.IncidentsRequest
-	(*IncidentsResponse)(nil),    // 41: fettle.wire.v1.IncidentsResponse
-	(*IncidentRequest)(nil),      // 42: fettle.wire.v1.IncidentRequest
-	(*IncidentResponse)(nil),     // 43: fettle.wire.v1.IncidentResponse
-	(*AnswerRequest)(nil),        // 44: fettle.wire.v1.AnswerRequest
-	(*AnswerResponse)(nil),       // 45: fettle.wire.v1.AnswerResponse
-	(*SetFreezeRequest)(nil),     // 46: fettle.wire.v1.SetFreezeRequest
-	(*SetFreezeResponse)(nil),    // 47: fettle.wire.v1.SetFreezeResponse
-	(*ThawRequest)(nil),          // 48: fettle.wire.v1.ThawRequest
-	(*ThawResponse)(nil),         // 49: fettle.wire.v1.ThawResponse
-	(*HostsRequest)(nil),         // 50: fettle.wire.v1.HostsRequest
-	(*HostsResponse)(nil),        // 51: fettle.wire.v1.HostsResponse
-	(*Host)(nil),                 // 52: fettle.wire.v1.Host
-	(*ForgetRequest)(nil),        // 53: fettle.wire.v1.ForgetRequest
-	(*ForgetResponse)(nil),       // 54: fettle.wire.v1.ForgetResponse
-	(*JoinTokenRequest)(nil),     // 55: fettle.wire.v1.JoinTokenRequest
-	(*JoinTokenResponse)(nil),    // 56: fettle.wire.v1.JoinTokenResponse
-	(*ServersRequest)(nil),       // 57: fettle.wire.v1.ServersRequest
-	(*ServersResponse)(nil),      // 58: fettle.wire.v1.ServersResponse
-	(*ServerInfo)(nil),           // 59: fettle.wire.v1.ServerInfo
-	(*RemoveServerRequest)(nil),  // 60: fettle.wire.v1.RemoveServerRequest
-	(*RemoveServerResponse)(nil), // 61: fettle.wire.v1.RemoveServerResponse
-	(*BackupRequest)(nil),        // 62: fettle.wire.v1.BackupRequest
-	(*BackupResponse)(nil),       // 63: fettle.wire.v1.BackupResponse
-	(*CheckRequest)(nil),         // 64: fettle.wire.v1.CheckRequest
-	(*CheckResponse)(nil),        // 65: fettle.wire.v1.CheckResponse
-	(*GroupsRequest)(nil),        // 66: fettle.wire.v1.GroupsRequest
-	(*GroupsResponse)(nil),       // 67: fettle.wire.v1.GroupsResponse
-	(*ConditionsRequest)(nil),    // 68: fettle.wire.v1.ConditionsRequest
-	(*ConditionsResponse)(nil),   // 69: fettle.wire.v1.ConditionsResponse
-	(*LogRequest)(nil),           // 70: fettle.wire.v1.LogRequest
-	(*LogResponse)(nil),          // 71: fettle.wire.v1.LogResponse
-	(*WatchRequest)(nil),         // 72: fettle.wire.v1.WatchRequest
-	(*WatchResponse)(nil),        // 73: fettle.wire.v1.WatchResponse
-	(*RunRequest)(nil),           // 74: fettle.wire.v1.RunRequest
-	(*RunResponse)(nil),          // 75: fettle.wire.v1.RunResponse
-	(*RunHosts)(nil),             // 76: fettle.wire.v1.RunHosts
-	(*RunEvent)(nil),             // 77: fettle.wire.v1.RunEvent
+	(*AuthorityWord)(nil),            // 0: fettle.wire.v1.AuthorityWord
+	(*AuthorityKeyRequest)(nil),      // 1: fettle.wire.v1.AuthorityKeyRequest
+	(*AuthorityKeyResponse)(nil),     // 2: fettle.wire.v1.AuthorityKeyResponse
+	(*JoinRequest)(nil),              // 3: fettle.wire.v1.JoinRequest
+	(*JoinResponse)(nil),             // 4: fettle.wire.v1.JoinResponse
+	(*JoinServerRequest)(nil),        // 5: fettle.wire.v1.JoinServerRequest
+	(*JoinServerResponse)(nil),       // 6: fettle.wire.v1.JoinServerResponse
+	(*StoreMember)(nil),              // 7: fettle.wire.v1.StoreMember
+	(*RenewRequest)(nil),             // 8: fettle.wire.v1.RenewRequest
+	(*RenewResponse)(nil),            // 9: fettle.wire.v1.RenewResponse
+	(*SessionRequest)(nil),           // 10: fettle.wire.v1.SessionRequest
+	(*SessionResponse)(nil),          // 11: fettle.wire.v1.SessionResponse
+	(*Hello)(nil),                    // 12: fettle.wire.v1.Hello
+	(*SignedOrder)(nil),              // 13: fettle.wire.v1.SignedOrder
+	(*LogHead)(nil),                  // 14: fettle.wire.v1.LogHead
+	(*SignedHead)(nil),               // 15: fettle.wire.v1.SignedHead
+	(*LogState)(nil),                 // 16: fettle.wire.v1.LogState
+	(*Probes)(nil),                   // 17: fettle.wire.v1.Probes
+	(*ActionVersion)(nil),            // 18: fettle.wire.v1.ActionVersion
+	(*Welcome)(nil),                  // 19: fettle.wire.v1.Welcome
+	(*Authorities)(nil),              // 20: fettle.wire.v1.Authorities
+	(*AuthorityState)(nil),           // 21: fettle.wire.v1.AuthorityState
+	(*Permit)(nil),                   // 22: fettle.wire.v1.Permit
+	(*PermitState)(nil),              // 23: fettle.wire.v1.PermitState
+	(*Story)(nil),                    // 24: fettle.wire.v1.Story
+	(*StoryTaken)(nil),               // 25: fettle.wire.v1.StoryTaken
+	(*SignedEpoch)(nil),              // 26: fettle.wire.v1.SignedEpoch
+	(*Report)(nil),                   // 27: fettle.wire.v1.Report
+	(*Observation)(nil),              // 28: fettle.wire.v1.Observation
+	(*Digest)(nil),                   // 29: fettle.wire.v1.Digest
+	(*Seen)(nil),                     // 30: fettle.wire.v1.Seen
+	(*Settled)(nil),                  // 31: fettle.wire.v1.Settled
+	(*Dispatch)(nil),                 // 32: fettle.wire.v1.Dispatch
+	(*Recover)(nil),                  // 33: fettle.wire.v1.Recover
+	(*Outcome)(nil),                  // 34: fettle.wire.v1.Outcome
+	(*Look)(nil),                     // 35: fettle.wire.v1.Look
+	(*LookAnswer)(nil),               // 36: fettle.wire.v1.LookAnswer
+	(*Preview)(nil),                  // 37: fettle.wire.v1.Preview
+	(*PreviewAnswer)(nil),            // 38: fettle.wire.v1.PreviewAnswer
+	(*Freeze)(nil),                   // 39: fettle.wire.v1.Freeze
+	(*Maintenance)(nil),              // 40: fettle.wire.v1.Maintenance
+	(*FreezeState)(nil),              // 41: fettle.wire.v1.FreezeState
+	(*Ping)(nil),                     // 42: fettle.wire.v1.Ping
+	(*Pong)(nil),                     // 43: fettle.wire.v1.Pong
+	(*Command)(nil),                  // 44: fettle.wire.v1.Command
+	(*SignedCommand)(nil),            // 45: fettle.wire.v1.SignedCommand
+	(*CommandOutput)(nil),            // 46: fettle.wire.v1.CommandOutput
+	(*CommandMore)(nil),              // 47: fettle.wire.v1.CommandMore
+	(*CommandCancel)(nil),            // 48: fettle.wire.v1.CommandCancel
+	(*CommandEnd)(nil),               // 49: fettle.wire.v1.CommandEnd
+	(*Armed)(nil),                    // 50: fettle.wire.v1.Armed
+	(*ArmedChange)(nil),              // 51: fettle.wire.v1.ArmedChange
+	(*Confirm)(nil),                  // 52: fettle.wire.v1.Confirm
+	(*Ring)(nil),                     // 53: fettle.wire.v1.Ring
+	(*RingState)(nil),                // 54: fettle.wire.v1.RingState
+	(*Sightings)(nil),                // 55: fettle.wire.v1.Sightings
+	(*Sighting)(nil),                 // 56: fettle.wire.v1.Sighting
+	(*GossipHealth)(nil),             // 57: fettle.wire.v1.GossipHealth
+	(*StatusRequest)(nil),            // 58: fettle.wire.v1.StatusRequest
+	(*StatusResponse)(nil),           // 59: fettle.wire.v1.StatusResponse
+	(*AuthorityStatus)(nil),          // 60: fettle.wire.v1.AuthorityStatus
+	(*AuthorityWait)(nil),            // 61: fettle.wire.v1.AuthorityWait
+	(*StoreStatus)(nil),              // 62: fettle.wire.v1.StoreStatus
+	(*SegmentRequest)(nil),           // 63: fettle.wire.v1.SegmentRequest
+	(*SegmentResponse)(nil),          // 64: fettle.wire.v1.SegmentResponse
+	(*GossipStatus)(nil),             // 65: fettle.wire.v1.GossipStatus
+	(*RotateRequest)(nil),            // 66: fettle.wire.v1.RotateRequest
+	(*RotateResponse)(nil),           // 67: fettle.wire.v1.RotateResponse
+	(*AuthoritiesRequest)(nil),       // 68: fettle.wire.v1.AuthoritiesRequest
+	(*AuthoritiesResponse)(nil),      // 69: fettle.wire.v1.AuthoritiesResponse
+	(*IncidentsRequest)(nil),         // 70: fettle.wire.v1.IncidentsRequest
+	(*IncidentsResponse)(nil),        // 71: fettle.wire.v1.IncidentsResponse
+	(*IncidentRequest)(nil),          // 72: fettle.wire.v1.IncidentRequest
+	(*IncidentResponse)(nil),         // 73: fettle.wire.v1.IncidentResponse
+	(*AnswerRequest)(nil),            // 74: fettle.wire.v1.AnswerRequest
+	(*AnswerResponse)(nil),           // 75: fettle.wire.v1.AnswerResponse
+	(*SetFreezeRequest)(nil),         // 76: fettle.wire.v1.SetFreezeRequest
+	(*SetFreezeResponse)(nil),        // 77: fettle.wire.v1.SetFreezeResponse
+	(*ThawRequest)(nil),              // 78: fettle.wire.v1.ThawRequest
+	(*ThawResponse)(nil),             // 79: fettle.wire.v1.ThawResponse
+	(*BeginMaintenanceRequest)(nil),  // 80: fettle.wire.v1.BeginMaintenanceRequest
+	(*BeginMaintenanceResponse)(nil), // 81: fettle.wire.v1.BeginMaintenanceResponse
+	(*EndMaintenanceRequest)(nil),    // 82: fettle.wire.v1.EndMaintenanceRequest
+	(*EndMaintenanceResponse)(nil),   // 83: fettle.wire.v1.EndMaintenanceResponse
+	(*ListMaintenanceRequest)(nil),   // 84: fettle.wire.v1.ListMaintenanceRequest
+	(*ListMaintenanceResponse)(nil),  // 85: fettle.wire.v1.ListMaintenanceResponse
+	(*HostsRequest)(nil),             // 86: fettle.wire.v1.HostsRequest
+	(*HostsResponse)(nil),            // 87: fettle.wire.v1.HostsResponse
+	(*Host)(nil),                     // 88: fettle.wire.v1.Host
+	(*ForgetRequest)(nil),            // 89: fettle.wire.v1.ForgetRequest
+	(*ForgetResponse)(nil),           // 90: fettle.wire.v1.ForgetResponse
+	(*JoinTokenRequest)(nil),         // 91: fettle.wire.v1.JoinTokenRequest
+	(*JoinTokenResponse)(nil),        // 92: fettle.wire.v1.JoinTokenResponse
+	(*ServersRequest)(nil),           // 93: fettle.wire.v1.ServersRequest
+	(*ServersResponse)(nil),          // 94: fettle.wire.v1.ServersResponse
+	(*ServerInfo)(nil),               // 95: fettle.wire.v1.ServerInfo
+	(*RemoveServerRequest)(nil),      // 96: fettle.wire.v1.RemoveServerRequest
+	(*RemoveServerResponse)(nil),     // 97: fettle.wire.v1.RemoveServerResponse
+	(*BackupRequest)(nil),            // 98: fettle.wire.v1.BackupRequest
+	(*BackupResponse)(nil),           // 99: fettle.wire.v1.BackupResponse
+	(*CheckRequest)(nil),             // 100: fettle.wire.v1.CheckRequest
+	(*CheckResponse)(nil),            // 101: fettle.wire.v1.CheckResponse
+	(*GroupsRequest)(nil),            // 102: fettle.wire.v1.GroupsRequest
+	(*GroupsResponse)(nil),           // 103: fettle.wire.v1.GroupsResponse
+	(*ConditionsRequest)(nil),        // 104: fettle.wire.v1.ConditionsRequest
+	(*ConditionsResponse)(nil),       // 105: fettle.wire.v1.ConditionsResponse
+	(*LogRequest)(nil),               // 106: fettle.wire.v1.LogRequest
+	(*LogResponse)(nil),              // 107: fettle.wire.v1.LogResponse
+	(*WatchRequest)(nil),             // 108: fettle.wire.v1.WatchRequest
+	(*WatchResponse)(nil),            // 109: fettle.wire.v1.WatchResponse
+	(*PermitsRequest)(nil),           // 110: fettle.wire.v1.PermitsRequest
+	(*PermitsResponse)(nil),          // 111: fettle.wire.v1.PermitsResponse
+	(*HostPermit)(nil),               // 112: fettle.wire.v1.HostPermit
+	(*RunRequest)(nil),               // 113: fettle.wire.v1.RunRequest
+	(*RunSignedRequest)(nil),         // 114: fettle.wire.v1.RunSignedRequest
+	(*RunBegin)(nil),                 // 115: fettle.wire.v1.RunBegin
+	(*RunSignature)(nil),             // 116: fettle.wire.v1.RunSignature
+	(*RunResponse)(nil),              // 117: fettle.wire.v1.RunResponse
+	(*RunSign)(nil),                  // 118: fettle.wire.v1.RunSign
+	(*RunHosts)(nil),                 // 119: fettle.wire.v1.RunHosts
+	(*RunEvent)(nil),                 // 120: fettle.wire.v1.RunEvent
 }
 var file_wire_proto_depIdxs = []int32{
-	4,  // 0: fettle.wire.v1.JoinServerResponse.members:type_name -> fettle.wire.v1.StoreMember
-	9,  // 1: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
-	17, // 2: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
-	19, // 3: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
-	21, // 4: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
-	24, // 5: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
-	26, // 6: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
-	28, // 7: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
-	32, // 8: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
-	30, // 9: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
-	13, // 10: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
-	12, // 11: fettle.wire.v1.SessionRequest.log_state:type_name -> fettle.wire.v1.LogState
-	34, // 12: fettle.wire.v1.SessionRequest.command_output:type_name -> fettle.wire.v1.CommandOutput
-	37, // 13: fettle.wire.v1.SessionRequest.command_end:type_name -> fettle.wire.v1.CommandEnd
-	15, // 14: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
-	22, // 15: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
-	23, // 16: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
-	25, // 17: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
-	27, // 18: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
-	29, // 19: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
-	31, // 20: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
-	33, // 21: fettle.wire.v1.SessionResponse.command:type_name -> fettle.wire.v1.Command
-	35, // 22: fettle.wire.v1.SessionResponse.command_more:type_name -> fettle.wire.v1.CommandMore
-	36, // 23: fettle.wire.v1.SessionResponse.command_cancel:type_name -> fettle.wire.v1.CommandCancel
-	14, // 24: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
-	10, // 25: fettle.wire.v1.Hello.log:type_name -> fettle.wire.v1.LogHead
-	29, // 26: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
-	11, // 27: fettle.wire.v1.Welcome.log:type_name -> fettle.wire.v1.SignedHead
-	16, // 28: fettle.wire.v1.Welcome.epoch:type_name -> fettle.wire.v1.SignedEpoch
-	18, // 29: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
-	20, // 30: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
-	11, // 31: fettle.wire.v1.Dispatch.log:type_name -> fettle.wire.v1.SignedHead
-	18, // 32: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
-	11, // 33: fettle.wire.v1.Ping.log:type_name -> fettle.wire.v1.SignedHead
-	52, // 34: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
-	59, // 35: fettle.wire.v1.ServersResponse.servers:type_name -> fettle.wire.v1.ServerInfo
-	76, // 36: fettle.wire.v1.RunResponse.hosts:type_name -> fettle.wire.v1.RunHosts
-	77, // 37: fettle.wire.v1.RunResponse.event:type_name -> fettle.wire.v1.RunEvent
-	0,  // 38: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
-	2,  // 39: fettle.wire.v1.EnrolService.JoinServer:input_type -> fettle.wire.v1.JoinServerRequest
-	5,  // 40: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
-	7,  // 41: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
-	38, // 42: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
-	40, // 43: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
-	42, // 44: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
-	44, // 45: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
-	46, // 46: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
-	48, // 47: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
-	50, // 48: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
-	53, // 49: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
-	57, // 50: fettle.wire.v1.AdminService.Servers:input_type -> fettle.wire.v1.ServersRequest
-	60, // 51: fettle.wire.v1.AdminService.RemoveServer:input_type -> fettle.wire.v1.RemoveServerRequest
-	62, // 52: fettle.wire.v1.AdminService.Backup:input_type -> fettle.wire.v1.BackupRequest
-	64, // 53: fettle.wire.v1.AdminService.Check:input_type -> fettle.wire.v1.CheckRequest
-	55, // 54: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
-	66, // 55: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
-	68, // 56: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
-	70, // 57: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
-	72, // 58: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
-	74, // 59: fettle.wire.v1.AdminService.Run:input_type -> fettle.wire.v1.RunRequest
-	1,  // 60: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
-	3,  // 61: fettle.wire.v1.EnrolService.JoinServer:output_type -> fettle.wire.v1.JoinServerResponse
-	6,  // 62: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
-	8,  // 63: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
-	39, // 64: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
-	41, // 65: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
-	43, // 66: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
-	45, // 67: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
-	47, // 68: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
-	49, // 69: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
-	51, // 70: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
-	54, // 71: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
-	58, // 72: fettle.wire.v1.AdminService.Servers:output_type -> fettle.wire.v1.ServersResponse
-	61, // 73: fettle.wire.v1.AdminService.RemoveServer:output_type -> fettle.wire.v1.RemoveServerResponse
-	63, // 74: fettle.wire.v1.AdminService.Backup:output_type -> fettle.wire.v1.BackupResponse
-	65, // 75: fettle.wire.v1.AdminService.Check:output_type -> fettle.wire.v1.CheckResponse
-	56, // 76: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
-	67, // 77: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
-	69, // 78: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
-	71, // 79: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
-	73, // 80: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
-	75, // 81: fettle.wire.v1.AdminService.Run:output_type -> fettle.wire.v1.RunResponse
-	60, // [60:82] is the sub-list for method output_type
-	38, // [38:60] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	7,   // 0: fettle.wire.v1.JoinServerResponse.members:type_name -> fettle.wire.v1.StoreMember
+	0,   // 1: fettle.wire.v1.JoinServerResponse.authority_words:type_name -> fettle.wire.v1.AuthorityWord
+	12,  // 2: fettle.wire.v1.SessionRequest.hello:type_name -> fettle.wire.v1.Hello
+	27,  // 3: fettle.wire.v1.SessionRequest.report:type_name -> fettle.wire.v1.Report
+	29,  // 4: fettle.wire.v1.SessionRequest.digest:type_name -> fettle.wire.v1.Digest
+	31,  // 5: fettle.wire.v1.SessionRequest.settled:type_name -> fettle.wire.v1.Settled
+	34,  // 6: fettle.wire.v1.SessionRequest.outcome:type_name -> fettle.wire.v1.Outcome
+	36,  // 7: fettle.wire.v1.SessionRequest.look_answer:type_name -> fettle.wire.v1.LookAnswer
+	38,  // 8: fettle.wire.v1.SessionRequest.preview_answer:type_name -> fettle.wire.v1.PreviewAnswer
+	43,  // 9: fettle.wire.v1.SessionRequest.pong:type_name -> fettle.wire.v1.Pong
+	41,  // 10: fettle.wire.v1.SessionRequest.freeze_state:type_name -> fettle.wire.v1.FreezeState
+	17,  // 11: fettle.wire.v1.SessionRequest.probes:type_name -> fettle.wire.v1.Probes
+	16,  // 12: fettle.wire.v1.SessionRequest.log_state:type_name -> fettle.wire.v1.LogState
+	46,  // 13: fettle.wire.v1.SessionRequest.command_output:type_name -> fettle.wire.v1.CommandOutput
+	49,  // 14: fettle.wire.v1.SessionRequest.command_end:type_name -> fettle.wire.v1.CommandEnd
+	50,  // 15: fettle.wire.v1.SessionRequest.armed:type_name -> fettle.wire.v1.Armed
+	55,  // 16: fettle.wire.v1.SessionRequest.sightings:type_name -> fettle.wire.v1.Sightings
+	54,  // 17: fettle.wire.v1.SessionRequest.ring_state:type_name -> fettle.wire.v1.RingState
+	24,  // 18: fettle.wire.v1.SessionRequest.story:type_name -> fettle.wire.v1.Story
+	23,  // 19: fettle.wire.v1.SessionRequest.permit_state:type_name -> fettle.wire.v1.PermitState
+	21,  // 20: fettle.wire.v1.SessionRequest.authority_state:type_name -> fettle.wire.v1.AuthorityState
+	19,  // 21: fettle.wire.v1.SessionResponse.welcome:type_name -> fettle.wire.v1.Welcome
+	32,  // 22: fettle.wire.v1.SessionResponse.dispatch:type_name -> fettle.wire.v1.Dispatch
+	33,  // 23: fettle.wire.v1.SessionResponse.recover:type_name -> fettle.wire.v1.Recover
+	35,  // 24: fettle.wire.v1.SessionResponse.look:type_name -> fettle.wire.v1.Look
+	37,  // 25: fettle.wire.v1.SessionResponse.preview:type_name -> fettle.wire.v1.Preview
+	39,  // 26: fettle.wire.v1.SessionResponse.freeze:type_name -> fettle.wire.v1.Freeze
+	42,  // 27: fettle.wire.v1.SessionResponse.ping:type_name -> fettle.wire.v1.Ping
+	44,  // 28: fettle.wire.v1.SessionResponse.command:type_name -> fettle.wire.v1.Command
+	47,  // 29: fettle.wire.v1.SessionResponse.command_more:type_name -> fettle.wire.v1.CommandMore
+	48,  // 30: fettle.wire.v1.SessionResponse.command_cancel:type_name -> fettle.wire.v1.CommandCancel
+	40,  // 31: fettle.wire.v1.SessionResponse.maintenance:type_name -> fettle.wire.v1.Maintenance
+	52,  // 32: fettle.wire.v1.SessionResponse.confirm:type_name -> fettle.wire.v1.Confirm
+	53,  // 33: fettle.wire.v1.SessionResponse.ring:type_name -> fettle.wire.v1.Ring
+	22,  // 34: fettle.wire.v1.SessionResponse.permit:type_name -> fettle.wire.v1.Permit
+	25,  // 35: fettle.wire.v1.SessionResponse.story_taken:type_name -> fettle.wire.v1.StoryTaken
+	20,  // 36: fettle.wire.v1.SessionResponse.authorities:type_name -> fettle.wire.v1.Authorities
+	18,  // 37: fettle.wire.v1.Hello.actions:type_name -> fettle.wire.v1.ActionVersion
+	14,  // 38: fettle.wire.v1.Hello.log:type_name -> fettle.wire.v1.LogHead
+	39,  // 39: fettle.wire.v1.Welcome.freeze:type_name -> fettle.wire.v1.Freeze
+	15,  // 40: fettle.wire.v1.Welcome.log:type_name -> fettle.wire.v1.SignedHead
+	26,  // 41: fettle.wire.v1.Welcome.epoch:type_name -> fettle.wire.v1.SignedEpoch
+	40,  // 42: fettle.wire.v1.Welcome.maintenance:type_name -> fettle.wire.v1.Maintenance
+	22,  // 43: fettle.wire.v1.Welcome.permit:type_name -> fettle.wire.v1.Permit
+	0,   // 44: fettle.wire.v1.Welcome.authorities:type_name -> fettle.wire.v1.AuthorityWord
+	0,   // 45: fettle.wire.v1.Authorities.words:type_name -> fettle.wire.v1.AuthorityWord
+	28,  // 46: fettle.wire.v1.Report.observations:type_name -> fettle.wire.v1.Observation
+	30,  // 47: fettle.wire.v1.Digest.seen:type_name -> fettle.wire.v1.Seen
+	15,  // 48: fettle.wire.v1.Dispatch.log:type_name -> fettle.wire.v1.SignedHead
+	13,  // 49: fettle.wire.v1.Dispatch.order:type_name -> fettle.wire.v1.SignedOrder
+	13,  // 50: fettle.wire.v1.Recover.order:type_name -> fettle.wire.v1.SignedOrder
+	28,  // 51: fettle.wire.v1.LookAnswer.observations:type_name -> fettle.wire.v1.Observation
+	13,  // 52: fettle.wire.v1.Preview.order:type_name -> fettle.wire.v1.SignedOrder
+	15,  // 53: fettle.wire.v1.Ping.log:type_name -> fettle.wire.v1.SignedHead
+	45,  // 54: fettle.wire.v1.Command.signed:type_name -> fettle.wire.v1.SignedCommand
+	51,  // 55: fettle.wire.v1.Armed.changes:type_name -> fettle.wire.v1.ArmedChange
+	51,  // 56: fettle.wire.v1.Armed.reverted:type_name -> fettle.wire.v1.ArmedChange
+	56,  // 57: fettle.wire.v1.Sightings.seen:type_name -> fettle.wire.v1.Sighting
+	57,  // 58: fettle.wire.v1.Sightings.health:type_name -> fettle.wire.v1.GossipHealth
+	65,  // 59: fettle.wire.v1.StatusResponse.gossip:type_name -> fettle.wire.v1.GossipStatus
+	62,  // 60: fettle.wire.v1.StatusResponse.store:type_name -> fettle.wire.v1.StoreStatus
+	60,  // 61: fettle.wire.v1.StatusResponse.authority:type_name -> fettle.wire.v1.AuthorityStatus
+	61,  // 62: fettle.wire.v1.AuthorityStatus.waits:type_name -> fettle.wire.v1.AuthorityWait
+	0,   // 63: fettle.wire.v1.AuthoritiesResponse.words:type_name -> fettle.wire.v1.AuthorityWord
+	88,  // 64: fettle.wire.v1.HostsResponse.hosts:type_name -> fettle.wire.v1.Host
+	95,  // 65: fettle.wire.v1.ServersResponse.servers:type_name -> fettle.wire.v1.ServerInfo
+	112, // 66: fettle.wire.v1.PermitsResponse.hosts:type_name -> fettle.wire.v1.HostPermit
+	115, // 67: fettle.wire.v1.RunSignedRequest.begin:type_name -> fettle.wire.v1.RunBegin
+	116, // 68: fettle.wire.v1.RunSignedRequest.signature:type_name -> fettle.wire.v1.RunSignature
+	113, // 69: fettle.wire.v1.RunBegin.run:type_name -> fettle.wire.v1.RunRequest
+	45,  // 70: fettle.wire.v1.RunSignature.signed:type_name -> fettle.wire.v1.SignedCommand
+	119, // 71: fettle.wire.v1.RunResponse.hosts:type_name -> fettle.wire.v1.RunHosts
+	120, // 72: fettle.wire.v1.RunResponse.event:type_name -> fettle.wire.v1.RunEvent
+	118, // 73: fettle.wire.v1.RunResponse.sign:type_name -> fettle.wire.v1.RunSign
+	3,   // 74: fettle.wire.v1.EnrolService.Join:input_type -> fettle.wire.v1.JoinRequest
+	5,   // 75: fettle.wire.v1.EnrolService.JoinServer:input_type -> fettle.wire.v1.JoinServerRequest
+	8,   // 76: fettle.wire.v1.EnrolService.Renew:input_type -> fettle.wire.v1.RenewRequest
+	1,   // 77: fettle.wire.v1.EnrolService.AuthorityKey:input_type -> fettle.wire.v1.AuthorityKeyRequest
+	10,  // 78: fettle.wire.v1.AgentService.Session:input_type -> fettle.wire.v1.SessionRequest
+	58,  // 79: fettle.wire.v1.AdminService.Status:input_type -> fettle.wire.v1.StatusRequest
+	70,  // 80: fettle.wire.v1.AdminService.Incidents:input_type -> fettle.wire.v1.IncidentsRequest
+	72,  // 81: fettle.wire.v1.AdminService.Incident:input_type -> fettle.wire.v1.IncidentRequest
+	74,  // 82: fettle.wire.v1.AdminService.Answer:input_type -> fettle.wire.v1.AnswerRequest
+	76,  // 83: fettle.wire.v1.AdminService.SetFreeze:input_type -> fettle.wire.v1.SetFreezeRequest
+	78,  // 84: fettle.wire.v1.AdminService.Thaw:input_type -> fettle.wire.v1.ThawRequest
+	80,  // 85: fettle.wire.v1.AdminService.BeginMaintenance:input_type -> fettle.wire.v1.BeginMaintenanceRequest
+	82,  // 86: fettle.wire.v1.AdminService.EndMaintenance:input_type -> fettle.wire.v1.EndMaintenanceRequest
+	84,  // 87: fettle.wire.v1.AdminService.ListMaintenance:input_type -> fettle.wire.v1.ListMaintenanceRequest
+	86,  // 88: fettle.wire.v1.AdminService.Hosts:input_type -> fettle.wire.v1.HostsRequest
+	89,  // 89: fettle.wire.v1.AdminService.Forget:input_type -> fettle.wire.v1.ForgetRequest
+	93,  // 90: fettle.wire.v1.AdminService.Servers:input_type -> fettle.wire.v1.ServersRequest
+	96,  // 91: fettle.wire.v1.AdminService.RemoveServer:input_type -> fettle.wire.v1.RemoveServerRequest
+	98,  // 92: fettle.wire.v1.AdminService.Backup:input_type -> fettle.wire.v1.BackupRequest
+	100, // 93: fettle.wire.v1.AdminService.Check:input_type -> fettle.wire.v1.CheckRequest
+	91,  // 94: fettle.wire.v1.AdminService.JoinToken:input_type -> fettle.wire.v1.JoinTokenRequest
+	102, // 95: fettle.wire.v1.AdminService.Groups:input_type -> fettle.wire.v1.GroupsRequest
+	104, // 96: fettle.wire.v1.AdminService.Conditions:input_type -> fettle.wire.v1.ConditionsRequest
+	106, // 97: fettle.wire.v1.AdminService.Log:input_type -> fettle.wire.v1.LogRequest
+	110, // 98: fettle.wire.v1.AdminService.Permits:input_type -> fettle.wire.v1.PermitsRequest
+	108, // 99: fettle.wire.v1.AdminService.Watch:input_type -> fettle.wire.v1.WatchRequest
+	68,  // 100: fettle.wire.v1.AdminService.Authorities:input_type -> fettle.wire.v1.AuthoritiesRequest
+	8,   // 101: fettle.wire.v1.AdminService.Renew:input_type -> fettle.wire.v1.RenewRequest
+	66,  // 102: fettle.wire.v1.AdminService.Rotate:input_type -> fettle.wire.v1.RotateRequest
+	113, // 103: fettle.wire.v1.AdminService.Run:input_type -> fettle.wire.v1.RunRequest
+	114, // 104: fettle.wire.v1.AdminService.RunSigned:input_type -> fettle.wire.v1.RunSignedRequest
+	63,  // 105: fettle.wire.v1.ServerService.Segment:input_type -> fettle.wire.v1.SegmentRequest
+	4,   // 106: fettle.wire.v1.EnrolService.Join:output_type -> fettle.wire.v1.JoinResponse
+	6,   // 107: fettle.wire.v1.EnrolService.JoinServer:output_type -> fettle.wire.v1.JoinServerResponse
+	9,   // 108: fettle.wire.v1.EnrolService.Renew:output_type -> fettle.wire.v1.RenewResponse
+	2,   // 109: fettle.wire.v1.EnrolService.AuthorityKey:output_type -> fettle.wire.v1.AuthorityKeyResponse
+	11,  // 110: fettle.wire.v1.AgentService.Session:output_type -> fettle.wire.v1.SessionResponse
+	59,  // 111: fettle.wire.v1.AdminService.Status:output_type -> fettle.wire.v1.StatusResponse
+	71,  // 112: fettle.wire.v1.AdminService.Incidents:output_type -> fettle.wire.v1.IncidentsResponse
+	73,  // 113: fettle.wire.v1.AdminService.Incident:output_type -> fettle.wire.v1.IncidentResponse
+	75,  // 114: fettle.wire.v1.AdminService.Answer:output_type -> fettle.wire.v1.AnswerResponse
+	77,  // 115: fettle.wire.v1.AdminService.SetFreeze:output_type -> fettle.wire.v1.SetFreezeResponse
+	79,  // 116: fettle.wire.v1.AdminService.Thaw:output_type -> fettle.wire.v1.ThawResponse
+	81,  // 117: fettle.wire.v1.AdminService.BeginMaintenance:output_type -> fettle.wire.v1.BeginMaintenanceResponse
+	83,  // 118: fettle.wire.v1.AdminService.EndMaintenance:output_type -> fettle.wire.v1.EndMaintenanceResponse
+	85,  // 119: fettle.wire.v1.AdminService.ListMaintenance:output_type -> fettle.wire.v1.ListMaintenanceResponse
+	87,  // 120: fettle.wire.v1.AdminService.Hosts:output_type -> fettle.wire.v1.HostsResponse
+	90,  // 121: fettle.wire.v1.AdminService.Forget:output_type -> fettle.wire.v1.ForgetResponse
+	94,  // 122: fettle.wire.v1.AdminService.Servers:output_type -> fettle.wire.v1.ServersResponse
+	97,  // 123: fettle.wire.v1.AdminService.RemoveServer:output_type -> fettle.wire.v1.RemoveServerResponse
+	99,  // 124: fettle.wire.v1.AdminService.Backup:output_type -> fettle.wire.v1.BackupResponse
+	101, // 125: fettle.wire.v1.AdminService.Check:output_type -> fettle.wire.v1.CheckResponse
+	92,  // 126: fettle.wire.v1.AdminService.JoinToken:output_type -> fettle.wire.v1.JoinTokenResponse
+	103, // 127: fettle.wire.v1.AdminService.Groups:output_type -> fettle.wire.v1.GroupsResponse
+	105, // 128: fettle.wire.v1.AdminService.Conditions:output_type -> fettle.wire.v1.ConditionsResponse
+	107, // 129: fettle.wire.v1.AdminService.Log:output_type -> fettle.wire.v1.LogResponse
+	111, // 130: fettle.wire.v1.AdminService.Permits:output_type -> fettle.wire.v1.PermitsResponse
+	109, // 131: fettle.wire.v1.AdminService.Watch:output_type -> fettle.wire.v1.WatchResponse
+	69,  // 132: fettle.wire.v1.AdminService.Authorities:output_type -> fettle.wire.v1.AuthoritiesResponse
+	9,   // 133: fettle.wire.v1.AdminService.Renew:output_type -> fettle.wire.v1.RenewResponse
+	67,  // 134: fettle.wire.v1.AdminService.Rotate:output_type -> fettle.wire.v1.RotateResponse
+	117, // 135: fettle.wire.v1.AdminService.Run:output_type -> fettle.wire.v1.RunResponse
+	117, // 136: fettle.wire.v1.AdminService.RunSigned:output_type -> fettle.wire.v1.RunResponse
+	64,  // 137: fettle.wire.v1.ServerService.Segment:output_type -> fettle.wire.v1.SegmentResponse
+	106, // [106:138] is the sub-list for method output_type
+	74,  // [74:106] is the sub-list for method input_type
+	74,  // [74:74] is the sub-list for extension type_name
+	74,  // [74:74] is the sub-list for extension extendee
+	0,   // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -5318,7 +8892,7 @@ func file_wire_proto_init() {
 	if File_wire_proto != nil {
 		return
 	}
-	file_wire_proto_msgTypes[7].OneofWrappers = []any{
+	file_wire_proto_msgTypes[10].OneofWrappers = []any{
 		(*SessionRequest_Hello)(nil),
 		(*SessionRequest_Report)(nil),
 		(*SessionRequest_Digest)(nil),
@@ -5332,8 +8906,14 @@ func file_wire_proto_init() {
 		(*SessionRequest_LogState)(nil),
 		(*SessionRequest_CommandOutput)(nil),
 		(*SessionRequest_CommandEnd)(nil),
+		(*SessionRequest_Armed)(nil),
+		(*SessionRequest_Sightings)(nil),
+		(*SessionRequest_RingState)(nil),
+		(*SessionRequest_Story)(nil),
+		(*SessionRequest_PermitState)(nil),
+		(*SessionRequest_AuthorityState)(nil),
 	}
-	file_wire_proto_msgTypes[8].OneofWrappers = []any{
+	file_wire_proto_msgTypes[11].OneofWrappers = []any{
 		(*SessionResponse_Welcome)(nil),
 		(*SessionResponse_Dispatch)(nil),
 		(*SessionResponse_Recover)(nil),
@@ -5344,11 +8924,22 @@ func file_wire_proto_init() {
 		(*SessionResponse_Command)(nil),
 		(*SessionResponse_CommandMore)(nil),
 		(*SessionResponse_CommandCancel)(nil),
+		(*SessionResponse_Maintenance)(nil),
+		(*SessionResponse_Confirm)(nil),
+		(*SessionResponse_Ring)(nil),
+		(*SessionResponse_Permit)(nil),
+		(*SessionResponse_StoryTaken)(nil),
+		(*SessionResponse_Authorities)(nil),
 	}
-	file_wire_proto_msgTypes[75].OneofWrappers = []any{
+	file_wire_proto_msgTypes[114].OneofWrappers = []any{
+		(*RunSignedRequest_Begin)(nil),
+		(*RunSignedRequest_Signature)(nil),
+	}
+	file_wire_proto_msgTypes[117].OneofWrappers = []any{
 		(*RunResponse_Hosts)(nil),
 		(*RunResponse_Event)(nil),
 		(*RunResponse_Summary)(nil),
+		(*RunResponse_Sign)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5356,9 +8947,9 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   78,
+			NumMessages:   121,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   4,
 		},
 		GoTypes:           file_wire_proto_goTypes,
 		DependencyIndexes: file_wire_proto_depIdxs,

@@ -25,9 +25,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	EnrolService_Join_FullMethodName       = "/fettle.wire.v1.EnrolService/Join"
-	EnrolService_JoinServer_FullMethodName = "/fettle.wire.v1.EnrolService/JoinServer"
-	EnrolService_Renew_FullMethodName      = "/fettle.wire.v1.EnrolService/Renew"
+	EnrolService_Join_FullMethodName         = "/fettle.wire.v1.EnrolService/Join"
+	EnrolService_JoinServer_FullMethodName   = "/fettle.wire.v1.EnrolService/JoinServer"
+	EnrolService_Renew_FullMethodName        = "/fettle.wire.v1.EnrolService/Renew"
+	EnrolService_AuthorityKey_FullMethodName = "/fettle.wire.v1.EnrolService/AuthorityKey"
 )
 
 // EnrolServiceClient is the client API for EnrolService service.
@@ -45,6 +46,8 @@ type EnrolServiceClient interface {
 	// Renew trades a certificate that is still valid for a newer one of the same
 	// key.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// AuthorityKey hands a key that certificates are issued with to another server.
+	AuthorityKey(ctx context.Context, in *AuthorityKeyRequest, opts ...grpc.CallOption) (*AuthorityKeyResponse, error)
 }
 
 type enrolServiceClient struct {
@@ -85,6 +88,16 @@ func (c *enrolServiceClient) Renew(ctx context.Context, in *RenewRequest, opts .
 	return out, nil
 }
 
+func (c *enrolServiceClient) AuthorityKey(ctx context.Context, in *AuthorityKeyRequest, opts ...grpc.CallOption) (*AuthorityKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuthorityKeyResponse)
+	err := c.cc.Invoke(ctx, EnrolService_AuthorityKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // EnrolServiceServer is the server API for EnrolService service.
 // All implementations must embed UnimplementedEnrolServiceServer
 // for forward compatibility.
@@ -100,6 +113,8 @@ type EnrolServiceServer interface {
 	// Renew trades a certificate that is still valid for a newer one of the same
 	// key.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// AuthorityKey hands a key that certificates are issued with to another server.
+	AuthorityKey(context.Context, *AuthorityKeyRequest) (*AuthorityKeyResponse, error)
 	mustEmbedUnimplementedEnrolServiceServer()
 }
 
@@ -118,6 +133,9 @@ func (UnimplementedEnrolServiceServer) JoinServer(context.Context, *JoinServerRe
 }
 func (UnimplementedEnrolServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedEnrolServiceServer) AuthorityKey(context.Context, *AuthorityKeyRequest) (*AuthorityKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AuthorityKey not implemented")
 }
 func (UnimplementedEnrolServiceServer) mustEmbedUnimplementedEnrolServiceServer() {}
 func (UnimplementedEnrolServiceServer) testEmbeddedByValue()                      {}
@@ -194,6 +212,24 @@ func _EnrolService_Renew_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _EnrolService_AuthorityKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuthorityKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(EnrolServiceServer).AuthorityKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: EnrolService_AuthorityKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(EnrolServiceServer).AuthorityKey(ctx, req.(*AuthorityKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // EnrolService_ServiceDesc is the grpc.ServiceDesc for EnrolService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -212,6 +248,10 @@ var EnrolService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _EnrolService_Renew_Handler,
+		},
+		{
+			MethodName: "AuthorityKey",
+			Handler:    _EnrolService_AuthorityKey_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
@@ -323,24 +363,32 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	AdminService_Status_FullMethodName       = "/fettle.wire.v1.AdminService/Status"
-	AdminService_Incidents_FullMethodName    = "/fettle.wire.v1.AdminService/Incidents"
-	AdminService_Incident_FullMethodName     = "/fettle.wire.v1.AdminService/Incident"
-	AdminService_Answer_FullMethodName       = "/fettle.wire.v1.AdminService/Answer"
-	AdminService_SetFreeze_FullMethodName    = "/fettle.wire.v1.AdminService/SetFreeze"
-	AdminService_Thaw_FullMethodName         = "/fettle.wire.v1.AdminService/Thaw"
-	AdminService_Hosts_FullMethodName        = "/fettle.wire.v1.AdminService/Hosts"
-	AdminService_Forget_FullMethodName       = "/fettle.wire.v1.AdminService/Forget"
-	AdminService_Servers_FullMethodName      = "/fettle.wire.v1.AdminService/Servers"
-	AdminService_RemoveServer_FullMethodName = "/fettle.wire.v1.AdminService/RemoveServer"
-	AdminService_Backup_FullMethodName       = "/fettle.wire.v1.AdminService/Backup"
-	AdminService_Check_FullMethodName        = "/fettle.wire.v1.AdminService/Check"
-	AdminService_JoinToken_FullMethodName    = "/fettle.wire.v1.AdminService/JoinToken"
-	AdminService_Groups_FullMethodName       = "/fettle.wire.v1.AdminService/Groups"
-	AdminService_Conditions_FullMethodName   = "/fettle.wire.v1.AdminService/Conditions"
-	AdminService_Log_FullMethodName          = "/fettle.wire.v1.AdminService/Log"
-	AdminService_Watch_FullMethodName        = "/fettle.wire.v1.AdminService/Watch"
-	AdminService_Run_FullMethodName          = "/fettle.wire.v1.AdminService/Run"
+	AdminService_Status_FullMethodName           = "/fettle.wire.v1.AdminService/Status"
+	AdminService_Incidents_FullMethodName        = "/fettle.wire.v1.AdminService/Incidents"
+	AdminService_Incident_FullMethodName         = "/fettle.wire.v1.AdminService/Incident"
+	AdminService_Answer_FullMethodName           = "/fettle.wire.v1.AdminService/Answer"
+	AdminService_SetFreeze_FullMethodName        = "/fettle.wire.v1.AdminService/SetFreeze"
+	AdminService_Thaw_FullMethodName             = "/fettle.wire.v1.AdminService/Thaw"
+	AdminService_BeginMaintenance_FullMethodName = "/fettle.wire.v1.AdminService/BeginMaintenance"
+	AdminService_EndMaintenance_FullMethodName   = "/fettle.wire.v1.AdminService/EndMaintenance"
+	AdminService_ListMaintenance_FullMethodName  = "/fettle.wire.v1.AdminService/ListMaintenance"
+	AdminService_Hosts_FullMethodName            = "/fettle.wire.v1.AdminService/Hosts"
+	AdminService_Forget_FullMethodName           = "/fettle.wire.v1.AdminService/Forget"
+	AdminService_Servers_FullMethodName          = "/fettle.wire.v1.AdminService/Servers"
+	AdminService_RemoveServer_FullMethodName     = "/fettle.wire.v1.AdminService/RemoveServer"
+	AdminService_Backup_FullMethodName           = "/fettle.wire.v1.AdminService/Backup"
+	AdminService_Check_FullMethodName            = "/fettle.wire.v1.AdminService/Check"
+	AdminService_JoinToken_FullMethodName        = "/fettle.wire.v1.AdminService/JoinToken"
+	AdminService_Groups_FullMethodName           = "/fettle.wire.v1.AdminService/Groups"
+	AdminService_Conditions_FullMethodName       = "/fettle.wire.v1.AdminService/Conditions"
+	AdminService_Log_FullMethodName              = "/fettle.wire.v1.AdminService/Log"
+	AdminService_Permits_FullMethodName          = "/fettle.wire.v1.AdminService/Permits"
+	AdminService_Watch_FullMethodName            = "/fettle.wire.v1.AdminService/Watch"
+	AdminService_Authorities_FullMethodName      = "/fettle.wire.v1.AdminService/Authorities"
+	AdminService_Renew_FullMethodName            = "/fettle.wire.v1.AdminService/Renew"
+	AdminService_Rotate_FullMethodName           = "/fettle.wire.v1.AdminService/Rotate"
+	AdminService_Run_FullMethodName              = "/fettle.wire.v1.AdminService/Run"
+	AdminService_RunSigned_FullMethodName        = "/fettle.wire.v1.AdminService/RunSigned"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -356,6 +404,11 @@ type AdminServiceClient interface {
 	Answer(ctx context.Context, in *AnswerRequest, opts ...grpc.CallOption) (*AnswerResponse, error)
 	SetFreeze(ctx context.Context, in *SetFreezeRequest, opts ...grpc.CallOption) (*SetFreezeResponse, error)
 	Thaw(ctx context.Context, in *ThawRequest, opts ...grpc.CallOption) (*ThawResponse, error)
+	// BeginMaintenance opens a window of maintenance, now or later.
+	BeginMaintenance(ctx context.Context, in *BeginMaintenanceRequest, opts ...grpc.CallOption) (*BeginMaintenanceResponse, error)
+	EndMaintenance(ctx context.Context, in *EndMaintenanceRequest, opts ...grpc.CallOption) (*EndMaintenanceResponse, error)
+	// ListMaintenance returns the windows that are not over.
+	ListMaintenance(ctx context.Context, in *ListMaintenanceRequest, opts ...grpc.CallOption) (*ListMaintenanceResponse, error)
 	Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.CallOption) (*HostsResponse, error)
 	Forget(ctx context.Context, in *ForgetRequest, opts ...grpc.CallOption) (*ForgetResponse, error)
 	Servers(ctx context.Context, in *ServersRequest, opts ...grpc.CallOption) (*ServersResponse, error)
@@ -369,12 +422,25 @@ type AdminServiceClient interface {
 	// Conditions sends what is raised.
 	Conditions(ctx context.Context, in *ConditionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConditionsResponse], error)
 	Log(ctx context.Context, in *LogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogResponse], error)
+	// Permits says what agents may do alone, and which of them can.
+	Permits(ctx context.Context, in *PermitsRequest, opts ...grpc.CallOption) (*PermitsResponse, error)
 	// Watch sends every open incident as it is, then every change, until the
 	// caller ends it.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Authorities says whom the fleet believes.
+	Authorities(ctx context.Context, in *AuthoritiesRequest, opts ...grpc.CallOption) (*AuthoritiesResponse, error)
+	// Renew trades a person's certificate that is still valid for a newer one of the
+	// same key.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// Rotate begins to replace a secret of the fleet by a new one.
+	Rotate(ctx context.Context, in *RotateRequest, opts ...grpc.CallOption) (*RotateResponse, error)
 	// Run runs a command on hosts, if their own lists let the caller, and tells
 	// what happens until the last has ended. A caller that hangs up ends it.
+	// Agents that want the person's own signature refuse it: see RunSigned.
 	Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunResponse], error)
+	// RunSigned is Run for a caller who signs: the first message is begin, and every sign
+	// that comes back is answered with a signature.
+	RunSigned(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunSignedRequest, RunResponse], error)
 }
 
 type adminServiceClient struct {
@@ -448,6 +514,36 @@ func (c *adminServiceClient) Thaw(ctx context.Context, in *ThawRequest, opts ...
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ThawResponse)
 	err := c.cc.Invoke(ctx, AdminService_Thaw_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) BeginMaintenance(ctx context.Context, in *BeginMaintenanceRequest, opts ...grpc.CallOption) (*BeginMaintenanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BeginMaintenanceResponse)
+	err := c.cc.Invoke(ctx, AdminService_BeginMaintenance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) EndMaintenance(ctx context.Context, in *EndMaintenanceRequest, opts ...grpc.CallOption) (*EndMaintenanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndMaintenanceResponse)
+	err := c.cc.Invoke(ctx, AdminService_EndMaintenance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ListMaintenance(ctx context.Context, in *ListMaintenanceRequest, opts ...grpc.CallOption) (*ListMaintenanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMaintenanceResponse)
+	err := c.cc.Invoke(ctx, AdminService_ListMaintenance_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -590,6 +686,16 @@ func (c *adminServiceClient) Log(ctx context.Context, in *LogRequest, opts ...gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_LogClient = grpc.ServerStreamingClient[LogResponse]
 
+func (c *adminServiceClient) Permits(ctx context.Context, in *PermitsRequest, opts ...grpc.CallOption) (*PermitsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PermitsResponse)
+	err := c.cc.Invoke(ctx, AdminService_Permits_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[5], AdminService_Watch_FullMethodName, cOpts...)
@@ -608,6 +714,36 @@ func (c *adminServiceClient) Watch(ctx context.Context, in *WatchRequest, opts .
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
+
+func (c *adminServiceClient) Authorities(ctx context.Context, in *AuthoritiesRequest, opts ...grpc.CallOption) (*AuthoritiesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AuthoritiesResponse)
+	err := c.cc.Invoke(ctx, AdminService_Authorities_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewResponse)
+	err := c.cc.Invoke(ctx, AdminService_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Rotate(ctx context.Context, in *RotateRequest, opts ...grpc.CallOption) (*RotateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateResponse)
+	err := c.cc.Invoke(ctx, AdminService_Rotate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *adminServiceClient) Run(ctx context.Context, in *RunRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RunResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -628,6 +764,19 @@ func (c *adminServiceClient) Run(ctx context.Context, in *RunRequest, opts ...gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_RunClient = grpc.ServerStreamingClient[RunResponse]
 
+func (c *adminServiceClient) RunSigned(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RunSignedRequest, RunResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[7], AdminService_RunSigned_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RunSignedRequest, RunResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_RunSignedClient = grpc.BidiStreamingClient[RunSignedRequest, RunResponse]
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -641,6 +790,11 @@ type AdminServiceServer interface {
 	Answer(context.Context, *AnswerRequest) (*AnswerResponse, error)
 	SetFreeze(context.Context, *SetFreezeRequest) (*SetFreezeResponse, error)
 	Thaw(context.Context, *ThawRequest) (*ThawResponse, error)
+	// BeginMaintenance opens a window of maintenance, now or later.
+	BeginMaintenance(context.Context, *BeginMaintenanceRequest) (*BeginMaintenanceResponse, error)
+	EndMaintenance(context.Context, *EndMaintenanceRequest) (*EndMaintenanceResponse, error)
+	// ListMaintenance returns the windows that are not over.
+	ListMaintenance(context.Context, *ListMaintenanceRequest) (*ListMaintenanceResponse, error)
 	Hosts(context.Context, *HostsRequest) (*HostsResponse, error)
 	Forget(context.Context, *ForgetRequest) (*ForgetResponse, error)
 	Servers(context.Context, *ServersRequest) (*ServersResponse, error)
@@ -654,12 +808,25 @@ type AdminServiceServer interface {
 	// Conditions sends what is raised.
 	Conditions(*ConditionsRequest, grpc.ServerStreamingServer[ConditionsResponse]) error
 	Log(*LogRequest, grpc.ServerStreamingServer[LogResponse]) error
+	// Permits says what agents may do alone, and which of them can.
+	Permits(context.Context, *PermitsRequest) (*PermitsResponse, error)
 	// Watch sends every open incident as it is, then every change, until the
 	// caller ends it.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Authorities says whom the fleet believes.
+	Authorities(context.Context, *AuthoritiesRequest) (*AuthoritiesResponse, error)
+	// Renew trades a person's certificate that is still valid for a newer one of the
+	// same key.
+	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// Rotate begins to replace a secret of the fleet by a new one.
+	Rotate(context.Context, *RotateRequest) (*RotateResponse, error)
 	// Run runs a command on hosts, if their own lists let the caller, and tells
 	// what happens until the last has ended. A caller that hangs up ends it.
+	// Agents that want the person's own signature refuse it: see RunSigned.
 	Run(*RunRequest, grpc.ServerStreamingServer[RunResponse]) error
+	// RunSigned is Run for a caller who signs: the first message is begin, and every sign
+	// that comes back is answered with a signature.
+	RunSigned(grpc.BidiStreamingServer[RunSignedRequest, RunResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -687,6 +854,15 @@ func (UnimplementedAdminServiceServer) SetFreeze(context.Context, *SetFreezeRequ
 }
 func (UnimplementedAdminServiceServer) Thaw(context.Context, *ThawRequest) (*ThawResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Thaw not implemented")
+}
+func (UnimplementedAdminServiceServer) BeginMaintenance(context.Context, *BeginMaintenanceRequest) (*BeginMaintenanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BeginMaintenance not implemented")
+}
+func (UnimplementedAdminServiceServer) EndMaintenance(context.Context, *EndMaintenanceRequest) (*EndMaintenanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndMaintenance not implemented")
+}
+func (UnimplementedAdminServiceServer) ListMaintenance(context.Context, *ListMaintenanceRequest) (*ListMaintenanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMaintenance not implemented")
 }
 func (UnimplementedAdminServiceServer) Hosts(context.Context, *HostsRequest) (*HostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Hosts not implemented")
@@ -718,11 +894,26 @@ func (UnimplementedAdminServiceServer) Conditions(*ConditionsRequest, grpc.Serve
 func (UnimplementedAdminServiceServer) Log(*LogRequest, grpc.ServerStreamingServer[LogResponse]) error {
 	return status.Error(codes.Unimplemented, "method Log not implemented")
 }
+func (UnimplementedAdminServiceServer) Permits(context.Context, *PermitsRequest) (*PermitsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Permits not implemented")
+}
 func (UnimplementedAdminServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
+func (UnimplementedAdminServiceServer) Authorities(context.Context, *AuthoritiesRequest) (*AuthoritiesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Authorities not implemented")
+}
+func (UnimplementedAdminServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedAdminServiceServer) Rotate(context.Context, *RotateRequest) (*RotateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rotate not implemented")
+}
 func (UnimplementedAdminServiceServer) Run(*RunRequest, grpc.ServerStreamingServer[RunResponse]) error {
 	return status.Error(codes.Unimplemented, "method Run not implemented")
+}
+func (UnimplementedAdminServiceServer) RunSigned(grpc.BidiStreamingServer[RunSignedRequest, RunResponse]) error {
+	return status.Error(codes.Unimplemented, "method RunSigned not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -842,6 +1033,60 @@ func _AdminService_Thaw_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).Thaw(ctx, req.(*ThawRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_BeginMaintenance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BeginMaintenanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).BeginMaintenance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_BeginMaintenance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).BeginMaintenance(ctx, req.(*BeginMaintenanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_EndMaintenance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndMaintenanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).EndMaintenance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_EndMaintenance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).EndMaintenance(ctx, req.(*EndMaintenanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ListMaintenance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMaintenanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ListMaintenance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ListMaintenance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ListMaintenance(ctx, req.(*ListMaintenanceRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -998,6 +1243,24 @@ func _AdminService_Log_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_LogServer = grpc.ServerStreamingServer[LogResponse]
 
+func _AdminService_Permits_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PermitsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Permits(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Permits_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Permits(ctx, req.(*PermitsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1009,6 +1272,60 @@ func _AdminService_Watch_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _AdminService_Authorities_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AuthoritiesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Authorities(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Authorities_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Authorities(ctx, req.(*AuthoritiesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Rotate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Rotate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Rotate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Rotate(ctx, req.(*RotateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_Run_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(RunRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1019,6 +1336,13 @@ func _AdminService_Run_Handler(srv interface{}, stream grpc.ServerStream) error 
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_RunServer = grpc.ServerStreamingServer[RunResponse]
+
+func _AdminService_RunSigned_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServiceServer).RunSigned(&grpc.GenericServerStream[RunSignedRequest, RunResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_RunSignedServer = grpc.BidiStreamingServer[RunSignedRequest, RunResponse]
 
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -1048,6 +1372,18 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_Thaw_Handler,
 		},
 		{
+			MethodName: "BeginMaintenance",
+			Handler:    _AdminService_BeginMaintenance_Handler,
+		},
+		{
+			MethodName: "EndMaintenance",
+			Handler:    _AdminService_EndMaintenance_Handler,
+		},
+		{
+			MethodName: "ListMaintenance",
+			Handler:    _AdminService_ListMaintenance_Handler,
+		},
+		{
 			MethodName: "Hosts",
 			Handler:    _AdminService_Hosts_Handler,
 		},
@@ -1070,6 +1406,22 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "JoinToken",
 			Handler:    _AdminService_JoinToken_Handler,
+		},
+		{
+			MethodName: "Permits",
+			Handler:    _AdminService_Permits_Handler,
+		},
+		{
+			MethodName: "Authorities",
+			Handler:    _AdminService_Authorities_Handler,
+		},
+		{
+			MethodName: "Renew",
+			Handler:    _AdminService_Renew_Handler,
+		},
+		{
+			MethodName: "Rotate",
+			Handler:    _AdminService_Rotate_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -1106,6 +1458,127 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Run",
 			Handler:       _AdminService_Run_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "RunSigned",
+			Handler:       _AdminService_RunSigned_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
+	Metadata: "wire.proto",
+}
+
+const (
+	ServerService_Segment_FullMethodName = "/fettle.wire.v1.ServerService/Segment"
+)
+
+// ServerServiceClient is the client API for ServerService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// ServerService is for the other servers of the fleet. Each server answers for itself,
+// whether it leads or not.
+type ServerServiceClient interface {
+	// Segment returns a file of the log or of incidents, as it is held here. NotFound: it is
+	// not.
+	Segment(ctx context.Context, in *SegmentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SegmentResponse], error)
+}
+
+type serverServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewServerServiceClient(cc grpc.ClientConnInterface) ServerServiceClient {
+	return &serverServiceClient{cc}
+}
+
+func (c *serverServiceClient) Segment(ctx context.Context, in *SegmentRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SegmentResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ServerService_ServiceDesc.Streams[0], ServerService_Segment_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SegmentRequest, SegmentResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ServerService_SegmentClient = grpc.ServerStreamingClient[SegmentResponse]
+
+// ServerServiceServer is the server API for ServerService service.
+// All implementations must embed UnimplementedServerServiceServer
+// for forward compatibility.
+//
+// ServerService is for the other servers of the fleet. Each server answers for itself,
+// whether it leads or not.
+type ServerServiceServer interface {
+	// Segment returns a file of the log or of incidents, as it is held here. NotFound: it is
+	// not.
+	Segment(*SegmentRequest, grpc.ServerStreamingServer[SegmentResponse]) error
+	mustEmbedUnimplementedServerServiceServer()
+}
+
+// UnimplementedServerServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedServerServiceServer struct{}
+
+func (UnimplementedServerServiceServer) Segment(*SegmentRequest, grpc.ServerStreamingServer[SegmentResponse]) error {
+	return status.Error(codes.Unimplemented, "method Segment not implemented")
+}
+func (UnimplementedServerServiceServer) mustEmbedUnimplementedServerServiceServer() {}
+func (UnimplementedServerServiceServer) testEmbeddedByValue()                       {}
+
+// UnsafeServerServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ServerServiceServer will
+// result in compilation errors.
+type UnsafeServerServiceServer interface {
+	mustEmbedUnimplementedServerServiceServer()
+}
+
+func RegisterServerServiceServer(s grpc.ServiceRegistrar, srv ServerServiceServer) {
+	// If the following call panics, it indicates UnimplementedServerServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&ServerService_ServiceDesc, srv)
+}
+
+func _ServerService_Segment_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SegmentRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ServerServiceServer).Segment(m, &grpc.GenericServerStream[SegmentRequest, SegmentResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ServerService_SegmentServer = grpc.ServerStreamingServer[SegmentResponse]
+
+// ServerService_ServiceDesc is the grpc.ServiceDesc for ServerService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var ServerService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "fettle.wire.v1.ServerService",
+	HandlerType: (*ServerServiceServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Segment",
+			Handler:       _ServerService_Segment_Handler,
 			ServerStreams: true,
 		},
 	},

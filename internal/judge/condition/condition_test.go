@@ -88,6 +88,21 @@ func TestHysteresis(t *testing.T) {
 	s.is("between, after a gap", fettle.Yes)
 }
 
+// What is not raised, and was not seen clear either, may have begun already: a step
+// between the two rules does not narrow the onset.
+func TestOnsetOfWhatWasBetweenTheRules(t *testing.T) {
+	s := newStory(t, fettle.ConditionSpec{Raise: "self.level > 90", Clear: "self.level < 80"})
+	for at, level := range []int64{85, 79, 85, 89, 95} {
+		s.see(at, fettle.Observation{Facts: fettle.Facts{"level": level}})
+		if at == 0 {
+			wantTimes(t, "never seen clear, last clear", s.is("between", fettle.No).LastClear, -1)
+		}
+	}
+	c := s.is("raised", fettle.Yes)
+	wantTimes(t, "last clear", c.LastClear, 1)
+	wantTimes(t, "first seen", c.FirstSeen, 4)
+}
+
 // count is how often the thing was looked at, for ever later times.
 func (s *story) count() time.Duration {
 	obs := s.w.Observations(thing)

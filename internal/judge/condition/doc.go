@@ -11,7 +11,7 @@
 // 1. Each observer (one host, by the condition's probe) gets a word: yes if the
 // raise rule is true on what it saw; no if the clear rule is true, or, without
 // one, if the raise rule is false; between the two rules its word stays what it
-// was. It does not know when its observation failed, is older than Expiry, or
+// was, and is not taken for having seen it clear (LastClear). It does not know when its observation failed, is older than Expiry, or
 // lacks a fact that decides.
 //
 // 2. The words are combined. AnyObserver: yes if one says yes, no if all who

@@ -21,6 +21,13 @@ type Evaluator struct {
 	resumed map[fettle.ConditionKey]time.Time // Since of what was raised before this evaluator began, until it is judged
 	edges   map[fettle.Subject][]fettle.Edge  // of the observations of a subject, as they were when it was last touched
 	agenda  agenda
+	picks   picks
+
+	// Room that is used again with every touch: most of what a fleet tells is that all is
+	// as it was.
+	room  []fettle.Observation
+	keys  map[fettle.ConditionKey]job
+	order []fettle.ConditionKey
 }
 
 // readers says which relations any rule reads along at all.
@@ -39,6 +46,8 @@ func New(catalogues []fettle.Catalogue, env *expr.Env, scopes ...fettle.Scope) (
 		records: map[fettle.ConditionKey]*record{},
 		resumed: map[fettle.ConditionKey]time.Time{},
 		edges:   map[fettle.Subject][]fettle.Edge{},
+		picks:   picks{},
+		keys:    map[fettle.ConditionKey]job{},
 	}
 	probes := map[string]*fettle.ProbeSpec{}
 	for i := range catalogues {
@@ -77,7 +86,8 @@ func New(catalogues []fettle.Catalogue, env *expr.Env, scopes ...fettle.Scope) (
 func (e *Evaluator) Fresh() *Evaluator {
 	return &Evaluator{
 		specs: e.specs, readers: e.readers, records: map[fettle.ConditionKey]*record{},
-		resumed: map[fettle.ConditionKey]time.Time{}, edges: map[fettle.Subject][]fettle.Edge{},
+		resumed: map[fettle.ConditionKey]time.Time{}, edges: map[fettle.Subject][]fettle.Edge{}, picks: picks{},
+		keys: map[fettle.ConditionKey]job{},
 	}
 }
 
@@ -98,9 +108,15 @@ func (e *Evaluator) add(s *spec) {
 // whose rules read them. It writes the conditions to w and returns what changed,
 // sorted by key.
 func (e *Evaluator) Touch(w *world.World, now time.Time, subjects ...fettle.Subject) []Change {
-	t := toJudge{e: e, w: w, keys: map[fettle.ConditionKey]job{}}
-	for _, s := range slices.Compact(slices.Sorted(slices.Values(subjects))) {
-		t.touched(s)
+	clear(e.keys)
+	t := toJudge{e: e, w: w, keys: e.keys}
+	if !slices.IsSorted(subjects) {
+		subjects = slices.Sorted(slices.Values(subjects))
+	}
+	for i, s := range subjects {
+		if i == 0 || s != subjects[i-1] {
+			t.touched(s)
+		}
 	}
 	return e.judge(w, now, t.keys)
 }
@@ -126,20 +142,20 @@ func (e *Evaluator) Next() (time.Time, bool) {
 }
 
 func (e *Evaluator) judge(w *world.World, now time.Time, keys map[fettle.ConditionKey]job) []Change {
-	order := make([]fettle.ConditionKey, 0, len(keys))
+	order := e.order[:0]
 	// any order: the keys are sorted below, and no two are equal
 	for key := range keys {
 		order = append(order, key)
 	}
 	slices.SortFunc(order, fettle.ConditionKey.Compare)
-	around := &surroundings{w: w, now: now}
+	e.order = order
+	around := &surroundings{w: w, now: now, picks: e.picks}
 	var changes []Change
-	var seen []fettle.Observation
 	for i, key := range order {
 		if i == 0 || key.Subject != order[i-1].Subject {
-			seen = w.Observations(key.Subject)
+			e.room = w.AppendObservations(e.room[:0], key.Subject)
 		}
-		if c, changed := e.one(around, keys[key], key, seen); changed {
+		if c, changed := e.one(around, keys[key], key, e.room); changed {
 			changes = append(changes, c)
 		}
 	}

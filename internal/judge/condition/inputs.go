@@ -32,6 +32,7 @@ type surroundings struct {
 	w     *world.World
 	now   time.Time
 	cache map[question]answer
+	picks picks
 }
 
 // question is whose facts are asked for: by one probe or, "", all; by one

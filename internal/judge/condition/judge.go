@@ -11,9 +11,10 @@ import (
 // word is what one observer has to say.
 type word struct {
 	fettle.Evidence
-	before fettle.Tri   // what it said when it last knew; Unknown: it never did
-	silent time.Time    // since when what it saw is too old; zero: it is not
-	seen   fettle.Facts // all that it saw
+	before  fettle.Tri   // what it said when it last knew; Unknown: it never did
+	between bool         // it says no for want of a yes: no clear rule was seen to hold
+	silent  time.Time    // since when what it saw is too old; zero: it is not
+	seen    fettle.Facts // all that it saw
 }
 
 // listen asks every observer of a subject for its word on one condition. until
@@ -38,13 +39,13 @@ func (s *surroundings) listen(sp *spec, r *record, seen []fettle.Observation) (w
 			in.Self, in.Host = nil, nil
 			if o.Known() {
 				in.Self, w.seen = o.Facts, o.Facts
-				w.Facts = pick(o.Facts, sp.reads)
+				w.Facts = s.picks.pick(sp, o.Facts)
 			}
 			if host != "" && o.Known() {
 				a := s.ask(question{of: host, by: o.Host, expiry: sp.Expiry})
 				in.Host, until = a.facts, earliest(until, a.until)
 			}
-			w.Says, w.Reason = sp.answer(o, in, w.before)
+			w.Says, w.between, w.Reason = sp.answer(o, in, w.before)
 		}
 		words = append(words, w)
 	}
@@ -90,24 +91,25 @@ func (s *surroundings) input(sp *spec, subject fettle.Subject, seen []fettle.Obs
 // none. One that was refused, cut off or broken asked nothing.
 func asked(o *fettle.Observation) bool { return o.Known() || o.Reason == fettle.Unreachable }
 
-// answer is an observer's word, and why it has none.
-func (sp *spec) answer(o *fettle.Observation, in expr.RuleInput, before fettle.Tri) (fettle.Tri, fettle.Reason) {
+// answer is an observer's word, whether it is a no between the two rules, and why it
+// has none.
+func (sp *spec) answer(o *fettle.Observation, in expr.RuleInput, before fettle.Tri) (says fettle.Tri, between bool, why fettle.Reason) {
 	raise, why := ask(sp.raise, o, in)
 	if sp.clear == nil || raise == fettle.Yes {
-		return raise, why
+		return raise, false, why
 	}
 	clear, clearWhy := ask(sp.clear, o, in)
 	switch {
 	case clear == fettle.Yes:
-		return fettle.No, ""
+		return fettle.No, false, ""
 	case raise == fettle.Unknown:
-		return fettle.Unknown, why
+		return fettle.Unknown, false, why
 	case before != fettle.Yes: // it was not raised, and it is not now
-		return fettle.No, ""
-	case clear == fettle.No: // between the two
-		return fettle.Yes, ""
+		return fettle.No, true, ""
+	case clear == fettle.No:
+		return fettle.Yes, false, ""
 	default:
-		return fettle.Unknown, clearWhy
+		return fettle.Unknown, false, clearWhy
 	}
 }
 
@@ -123,29 +125,16 @@ func ask(r *expr.Rule, o *fettle.Observation, in expr.RuleInput) (fettle.Tri, fe
 	return answer, ""
 }
 
-func pick(facts fettle.Facts, names []string) fettle.Facts {
-	if len(names) == 0 {
-		return nil
-	}
-	some := make(fettle.Facts, len(names))
-	for _, n := range names {
-		if v, ok := facts[n]; ok {
-			some[n] = v
-		}
-	}
-	return some
-}
-
 // agreed is what the observers say together.
 type agreed struct {
 	says  fettle.Tri
 	from  time.Time // when the observation that decided it was asked for
-	clear time.Time // where they say no: the last time that it was seen clear
+	clear time.Time // where they say no: the last time that it was seen clear; zero: they say it for want of a yes
 }
 
 // agree combines the words.
 func agree(how fettle.Agreement, words []word) agreed {
-	var yes, no []time.Time
+	var yes, no, seen []time.Time      // seen: those of no who saw it clear
 	lost, silent := false, time.Time{} // somebody saw it and no longer knows: looks in vain, or has gone silent
 	for _, w := range words {
 		switch {
@@ -153,6 +142,9 @@ func agree(how fettle.Agreement, words []word) agreed {
 			yes = append(yes, w.Asked)
 		case w.Says == fettle.No:
 			no = append(no, w.Asked)
+			if !w.between {
+				seen = append(seen, w.Asked)
+			}
 		case w.before == fettle.Yes && w.silent.IsZero():
 			lost = true
 		case w.before == fettle.Yes && w.silent.After(silent):
@@ -161,12 +153,13 @@ func agree(how fettle.Agreement, words []word) agreed {
 	}
 	slices.SortFunc(yes, time.Time.Compare)
 	slices.SortFunc(no, time.Time.Compare)
+	slices.SortFunc(seen, time.Time.Compare)
 	half := len(words) / 2
 	switch how {
 	case fettle.AllObservers:
 		switch {
 		case len(no) > 0:
-			return agreed{fettle.No, no[0], no[len(no)-1]}
+			return agreed{fettle.No, no[0], fromEnd(seen, 0)}
 		case len(yes) > 0:
 			return agreed{says: fettle.Yes, from: yes[len(yes)-1]}
 		}
@@ -175,15 +168,23 @@ func agree(how fettle.Agreement, words []word) agreed {
 		case len(yes) > half:
 			return agreed{says: fettle.Yes, from: yes[half]}
 		case len(no) > half:
-			return agreed{fettle.No, no[half], no[len(no)-1-half]}
+			return agreed{fettle.No, no[half], fromEnd(seen, half)}
 		}
 	default:
 		switch {
 		case len(yes) > 0:
 			return agreed{says: fettle.Yes, from: yes[0]}
 		case len(no) > 0 && !lost && !no[0].Before(silent):
-			return agreed{fettle.No, no[len(no)-1], no[0]}
+			return agreed{fettle.No, no[len(no)-1], fromEnd(seen, len(no)-1)}
 		}
 	}
 	return agreed{}
+}
+
+// fromEnd is the n-th from the end of a sorted list; zero where it has no so many.
+func fromEnd(list []time.Time, n int) time.Time {
+	if n >= len(list) {
+		return time.Time{}
+	}
+	return list[len(list)-1-n]
 }

@@ -40,8 +40,14 @@ func (t *toJudge) touched(s fettle.Subject) {
 // of s, sorted, and remembers the present ones.
 func (t *toJudge) rewired(s fettle.Subject) []fettle.Subject {
 	var now []fettle.Edge
-	for _, o := range t.w.Observations(s) {
-		now = append(now, o.Edges...)
+	t.e.room = t.w.AppendObservations(t.e.room[:0], s)
+	for i := range t.e.room {
+		o := &t.e.room[i]
+		if len(now) == 0 {
+			now = slices.Clip(o.Edges) // most have one observer; what it has is never changed
+		} else {
+			now = append(now, o.Edges...)
+		}
 	}
 	before := t.e.edges[s]
 	if slices.Equal(before, now) {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"slices"
 
 	"fettle/internal/fettle"
 )
@@ -20,7 +21,9 @@ func counts(q Question) bool {
 }
 
 // quorum (S2): in the predicted state the group keeps at least min(what it had,
-// its majority) serving votes, with every other claim in flight counted as lost.
+// its majority) serving votes, with every other claim in flight counted as lost. To take
+// a step on a vote back may silence it, whatever the step did: a start is undone by a
+// stop. That state must be fit too.
 func quorum(q Question) fettle.Verdict {
 	if !counts(q) {
 		return allow("the step touches no vote")
@@ -35,7 +38,17 @@ func quorum(q Question) fettle.Verdict {
 	if q.Predicted == nil {
 		return refuse("what becomes of the votes cannot be predicted", "", "an action that declares its effect on the group")
 	}
-	next := *q.Predicted
+	if v := votes(q, now, *q.Predicted); !v.Allow || !q.Undo {
+		return v
+	}
+	if m, ok := now.Member(q.Step.Target); !ok || !m.Voter || m.Serving == fettle.No {
+		return allow("it has no serving vote that taking back could silence")
+	}
+	return votes(q, now, silenced(now, q.Step.Target))
+}
+
+// votes holds a group as it is against how it would be.
+func votes(q Question, now, next fettle.QuorumGroup) fettle.Verdict {
 	before, after := now.ServingVotes(), next.ServingVotes()
 	claimed := 0
 	for _, member := range claimedVotes(q) {
@@ -44,7 +57,7 @@ func quorum(q Question) fettle.Verdict {
 		}
 	}
 	had := before
-	if has(q.Step.Takes, fettle.TakesVotes) {
+	if q.Undo || has(q.Step.Takes, fettle.TakesVotes) {
 		had += doubtfulVotes(now) // what may serve is what may be lost
 	}
 	need := min(had, next.Majority())
@@ -63,12 +76,23 @@ func quorum(q Question) fettle.Verdict {
 	return v
 }
 
-// doubtfulVotes counts the voters of which those who look disagree, or nobody knows,
-// whether they serve.
+// silenced is a group in which a member does not serve any more.
+func silenced(g fettle.QuorumGroup, member fettle.Subject) fettle.QuorumGroup {
+	next := g.Clone()
+	for i := range next.Members {
+		if next.Members[i].Subject == member {
+			next.Members[i].Serving = fettle.No
+		}
+	}
+	return next
+}
+
+// doubtfulVotes counts the voters that may serve: those of which nobody knows, or those
+// who look disagree. Where a link is cut the fewer may be right.
 func doubtfulVotes(g fettle.QuorumGroup) int {
 	n := 0
 	for _, m := range g.Members {
-		if m.Voter && m.Serving == fettle.Unknown {
+		if m.Voter && (m.Serving == fettle.Unknown || m.Disputed) {
 			n++
 		}
 	}
@@ -110,12 +134,13 @@ func ids(g fettle.QuorumGroup) []string {
 }
 
 // identity (S2): a member whose log is lost, or not known to be whole, never
-// votes under its old identity.
+// votes under its old identity. To take a stop back is a start.
 func identity(q Question) fettle.Verdict {
-	starts := false
-	for _, e := range q.Step.Effects {
-		starts = starts || e.Quorum == fettle.QuorumStart
+	start := fettle.QuorumStart
+	if q.Undo {
+		start = fettle.QuorumStop
 	}
+	starts := slices.ContainsFunc(q.Step.Effects, func(e fettle.EffectSpec) bool { return e.Quorum == start })
 	if !starts || q.Step.Group == "" {
 		return allow("the step starts no voter")
 	}

@@ -30,7 +30,7 @@ type Question struct {
 	Onset time.Time
 
 	// Undo: the step is not applied but taken back. Releases are free of
-	// freeze, budgets, rate and autonomy, never of S2 and S4.
+	// freeze, maintenance, budgets, rate and autonomy, never of S2 and S4.
 	Undo bool
 	// Begun: the plan has done a step already. What only decides whether a plan
 	// may begin (rate) is not asked again.
@@ -41,11 +41,13 @@ type Question struct {
 
 	Level    fettle.Level // that the policy gives this plan
 	LevelWhy string
-	Approval *Approval // nil: nobody approved
-	Freeze   *Freeze   // nil: not frozen
-	Leader   bool      // this server holds the leader token, asked just now
-	Attempts []Attempt // plans begun, within the rate's window, anywhere
-	Flapping bool      // the cause flaps
+	Approval *Approval      // nil: nobody approved
+	Freeze   *Freeze        // nil: not frozen
+	Windows  []Window       // of maintenance, open or not
+	Leader   bool           // this server holds the leader token, asked just now
+	Attempts []Attempt      // plans begun, within the rate's window, anywhere
+	Permit   *fettle.Permit // under which an agent that is cut off decides by itself; nil: a server decides
+	Flapping bool           // the cause flaps
 	Proofs   []fettle.Proof
 
 	// Predicted is what the plan foretells of the quorum group of this step,
@@ -92,6 +94,11 @@ type Approval struct {
 	Plan  string    `json:"plan"` // hash
 	By    string    `json:"by"`
 	Until time.Time `json:"until"`
+
+	// The person's signature, where there is one. It is not judged here: it goes with
+	// every step of the plan to those who check it.
+	Note        []byte `json:"note,omitempty"`
+	Certificate []byte `json:"certificate,omitempty"` // X.509, DER
 }
 
 // Freeze stops everything that is new.
@@ -128,13 +135,16 @@ const (
 func List() []Guard {
 	return []Guard{
 		{"leader", "S7", leader, atStart},
+		{"permit", "S12", standing, ahead},
 		{"freeze", "S11", freeze, atStart},
+		{"maintenance", "S11", maintenance, atStart},
 		{"person", "S11", person, ahead},
 		{"catalogued", "S7", catalogued, ahead},
 		{"settled", "S1", settled, atStart},
 		{"freshness", "S1", freshness, atStart},
 		{"preconditions", "S7", preconditions, ahead},
 		{"generations", "S7", generations, atStart},
+		{"own-store", "S2", ownStore, ahead},
 		{"quorum", "S2", quorum, ahead},
 		{"identity", "S2", identity, ahead},
 		{"implied-quorum", "S2", impliedQuorum, ahead},

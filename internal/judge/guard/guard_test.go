@@ -105,10 +105,21 @@ func starting(w *world.World) Question {
 	q := on(w)
 	q.Step.Takes, q.Step.Claims = nil, nil
 	q.Action = &fettle.ActionSpec{Name: "db.start", Version: 1, Undo: true}
+	q.Step.Action = q.Action.Name
 	q.Step.Effects = []fettle.EffectSpec{{Quorum: fettle.QuorumStart}}
 	q.predict(fettle.Yes)
 	return q
 }
+
+// cutOff is a question of an agent that is cut off and has a permit for everything.
+func cutOff(q Question) Question {
+	q.Permit = &fettle.Permit{Serial: "p1", Host: host, Until: now.Add(time.Hour), Grants: []fettle.Grant{{Action: "*", Subject: "*"}}}
+	q.Action.Scope, q.Action.Risk = fettle.HostScope, fettle.LowRisk
+	return q
+}
+
+// gift is one that every guard allows: it starts member 1, alone.
+func gift() Question { return cutOff(starting(threeMembers(time.Second, down, up, up))) }
 
 // onUnit makes the step work on the unit of member 1 and say nothing of votes.
 func onUnit(w *world.World, takes ...fettle.Taking) Question {
@@ -130,6 +141,24 @@ func untold(members ...fettle.QuorumMember) *world.World {
 	return w
 }
 
+// nameGroup has the group called by a name that it gave itself.
+func nameGroup(w *world.World, id string) {
+	g, _ := w.Quorum(group, time.Time{})
+	g.ID = id
+	w.Observe(fettle.Observation{Subject: group, Host: host, Probe: "db.group", Asked: now.Add(-time.Second), Facts: fettle.Facts{}, Quorum: &g})
+}
+
+// storeIn has a server say, long ago, that its store is in a group of that name, and the
+// group be called by another.
+func storeIn(w *world.World, said, id string) *world.World {
+	w.Observe(fettle.Observation{Subject: "fettle-server:s", Host: "fettle-server:s", Probe: "fettle.store", Asked: now.Add(-week),
+		Facts: fettle.StoreGroup{Kind: "db", ID: said}.Facts()})
+	nameGroup(w, id)
+	return w
+}
+
+const week = 7 * 24 * time.Hour
+
 // attempts to get round each guard. Each is a question that must be refused, by
 // that guard and by no other, so that the attempt succeeds when the guard is
 // stubbed.
@@ -138,6 +167,27 @@ var attempts = []struct {
 	question    func() Question
 }{
 	{"leader", "a server that lost the lead goes on", func() Question { q := permitted(); q.Leader = false; return q }},
+	{"permit", "cut off, what takes a vote is done", func() Question { return cutOff(permitted()) }},
+	{"permit", "cut off, what is not granted is done", func() Question {
+		q := gift()
+		q.Permit.Grants[0].Subject = "db-member:main/m2"
+		return q
+	}},
+	{"permit", "cut off, a permit that has ended is used", func() Question {
+		q := gift()
+		q.Permit.Until = now
+		return q
+	}},
+	{"permit", "cut off, what was done is taken back", func() Question {
+		q := gift()
+		q.Undo = true
+		return q
+	}},
+	{"permit", "cut off, something acts beyond its host", func() Question {
+		q := gift()
+		q.Action.Scope = fettle.ClusterScope
+		return q
+	}},
 	{"freeze", "a new plan begins while frozen", func() Question {
 		q := permitted()
 		q.Freeze = &Freeze{By: "anna", Since: now.Add(-time.Minute)}
@@ -147,6 +197,35 @@ var attempts = []struct {
 		q := permitted()
 		q.Freeze, q.Begun = &Freeze{By: "anna"}, true
 		q.Plan.Steps = []fettle.Step{{ID: "first", SafePoint: true}, q.Step}
+		return q
+	}},
+	{"maintenance", "a plan begins on a host on which people work", func() Question {
+		q := permitted()
+		q.Windows = []Window{{ID: "m-1", By: "anna", Hosts: []fettle.Subject{host}, From: now.Add(-time.Minute), Until: now.Add(time.Second)}}
+		return q
+	}},
+	{"maintenance", "a plan begins on a host on which people work once more this week", func() Question {
+		q := permitted()
+		q.Windows = []Window{{ID: "m-1", By: "anna", All: true, From: now.Add(-3*week - time.Minute), Until: now.Add(-3*week + time.Minute), Every: week}}
+		return q
+	}},
+	{"maintenance", "a unit is stopped from another host", func() Question {
+		q := permitted()
+		q.Windows = []Window{{ID: "m-1", By: "anna", Hosts: []fettle.Subject{host}, From: now.Add(-time.Minute)}}
+		q.Step.Host = fettle.HostSubject("h2")
+		return q
+	}},
+	{"maintenance", "a plan goes on past its safe point where people work", func() Question {
+		q := permitted()
+		q.Windows, q.Begun = []Window{{ID: "m-1", By: "anna", All: true, From: now.Add(-time.Minute)}}, true
+		q.Plan.Steps = []fettle.Step{{ID: "first", SafePoint: true}, q.Step}
+		return q
+	}},
+	{"quorum", "a member is stopped while people work on another one's host", func() Question {
+		q := permitted()
+		o := world.Over(q.View)
+		o.Claim(Withdrawn([]Window{{ID: "m-1", By: "anna", Hosts: []fettle.Subject{fettle.HostSubject("h2")}, From: now.Add(-time.Minute)}}, now)...)
+		q.View = o
 		return q
 	}},
 	{"person", "a unit that a person stopped is started", func() Question {
@@ -216,6 +295,42 @@ var attempts = []struct {
 		q.Step.Generations = []fettle.Generation{{Subject: memberOf(1), Fact: "gone", Value: int64(6)}}
 		return q
 	}},
+	{"own-store", "a member of the group that holds the servers' store is stopped", func() Question {
+		return on(storeIn(threeMembers(time.Second, up, up, up), "g1", "g1"))
+	}},
+	{"own-store", "one that only half of those who look know for it", func() Question {
+		w := storeIn(threeMembers(time.Second, up, up, up), "g1", "g1")
+		g, _ := w.Quorum(group, time.Time{})
+		g.ID = "g2"
+		w.Observe(fettle.Observation{Subject: group, Host: "host:h2", Probe: "db.group", Asked: now.Add(-time.Second), Facts: fettle.Facts{}, Quorum: &g})
+		return on(w)
+	}},
+	{"own-store", "a member of a group of that kind whose name nobody knows is started", func() Question {
+		return starting(storeIn(threeMembers(time.Second, down, up, up), "g1", ""))
+	}},
+	{"own-store", "any of the kind is mended while the servers do not know the name of theirs", func() Question {
+		return starting(storeIn(threeMembers(time.Second, down, up, up), "", "g1"))
+	}},
+	{"own-store", "its unit is started, and nothing is said of the group", func() Question {
+		return onUnit(storeIn(threeMembers(time.Second, down, up, up), "g1", "g1"))
+	}},
+	{"own-store", "what was done to it is taken back", func() Question {
+		q := on(storeIn(threeMembers(time.Second, up, up, up), "g1", "g1"))
+		q.Undo = true
+		return q
+	}},
+	{"own-store", "it is started under a permit, by a host that reaches no server", func() Question {
+		w := threeMembers(time.Second, down, up, up)
+		nameGroup(w, "g1")
+		q := cutOff(starting(w))
+		q.Permit.Store = &fettle.StoreGroup{Kind: "db", ID: "g1"}
+		return q
+	}},
+	{"own-store", "a person approved what is done to it", func() Question {
+		q := on(storeIn(threeMembers(time.Second, up, up, up), "g1", "g1"))
+		q.Approval = &Approval{Plan: q.Plan.Hash, By: "anna", Until: now.Add(time.Hour)}
+		return q
+	}},
 	{"quorum", "the second of three is stopped", func() Question {
 		q := on(threeMembers(time.Second, up, up, down))
 		q.Policy.Budgets = nil
@@ -236,8 +351,25 @@ var attempts = []struct {
 		q.Policy.Budgets = nil
 		return q
 	}},
+	{"quorum", "the start of one of the two that serve is taken back", func() Question {
+		q := starting(threeMembers(time.Second, up, up, down))
+		q.Undo = true
+		return q
+	}},
 	{"quorum", "a voter is stopped of which half of those who look say that it serves", func() Question {
 		q := on(threeMembers(time.Second, fettle.QuorumMember{Voter: true, Serving: fettle.Unknown, LogLost: fettle.No}, up, down))
+		q.Policy.Budgets = nil
+		return q
+	}},
+	{"quorum", "a voter is stopped of which the fewer of those who look, behind a cut link, say that it serves", func() Question {
+		w := threeMembers(time.Second, down, up, down)
+		most, _ := w.Quorum(group, time.Time{})
+		few := most.Clone()
+		few.Members[0].Serving = fettle.Yes
+		for h, g := range map[fettle.Subject]*fettle.QuorumGroup{"host:h2": &most, "host:h3": &few} {
+			w.Observe(fettle.Observation{Subject: group, Host: h, Probe: "db.group", Asked: now.Add(-time.Second), Facts: fettle.Facts{}, Quorum: g})
+		}
+		q := on(w)
 		q.Policy.Budgets = nil
 		return q
 	}},
@@ -275,6 +407,16 @@ var attempts = []struct {
 	}},
 	{"implied-identity", "the unit of a voter is started whose log nobody looked at", func() Question {
 		return onUnit(threeMembers(time.Second, blind, up, up))
+	}},
+	{"identity", "the stop of a voter is taken back that has lost its log meanwhile", func() Question {
+		q := on(threeMembers(time.Second, lost, up, up))
+		q.Undo, q.Policy.Budgets = true, nil
+		return q
+	}},
+	{"implied-identity", "the stop of a voter's unit is taken back that has lost its log meanwhile", func() Question {
+		q := onUnit(threeMembers(time.Second, lost, up, up), fettle.TakesCapacity)
+		q.Undo = true
+		return q
 	}},
 	{"implied-quorum", "the start of a voter's unit is taken back", func() Question {
 		q := onUnit(threeMembers(time.Second, up, up, down))
@@ -330,6 +472,13 @@ var attempts = []struct {
 	}},
 	{"budget", "something is taken and nothing claimed", func() Question { q := permitted(); q.Step.Claims = nil; return q }},
 	{"fencing", "a takeover on the strength of a timer", func() Question { q := permitted(); q.Step.Fences = "host:h2"; return q }},
+	{"fencing", "all witnesses say that the host is dead", func() Question {
+		w := threeMembers(time.Second, up, up, up)
+		w.Observe(fettle.Observation{Subject: "host:h2", Host: "fettle-server:s", Probe: "fettle.witness", Asked: now, Facts: fettle.Facts{"life": "dead", "dead": true}})
+		q := on(w)
+		q.Step.Fences = "host:h2"
+		return q
+	}},
 	{"fencing", "a proof for another boot", func() Question {
 		q := permitted()
 		q.Step.Fences = "host:h2"
@@ -500,10 +649,25 @@ func TestForesee(t *testing.T) {
 // shared names the guard that refuses together with another, by design.
 var shared = map[string]string{"forward-only": "autonomy"}
 
+// TestArmedIsAllowed (S8): what can cut the machine off may be done by an action
+// that arms a revert, also to take it back.
+func TestArmedIsAllowed(t *testing.T) {
+	q := permitted()
+	armed := *q.Action
+	armed.Armed, armed.Takes = true, append(slices.Clone(armed.Takes), fettle.TakesReachability)
+	q.Action, q.Step.Takes = &armed, armed.Takes
+	for _, undo := range []bool{false, true} {
+		q.Undo = undo
+		for _, v := range Refusals(Check(q)) {
+			t.Errorf("undo %v: %s refuses: %s", undo, v.Guard, v.Why)
+		}
+	}
+}
+
 // TestReleases: taking back is free of freeze, budget, rate and autonomy, never
 // of quorum and fencing.
 func TestReleases(t *testing.T) {
-	free := map[string]bool{"freeze": true, "person": true, "budget": true, "ladder": true, "flapping": true, "autonomy": true}
+	free := map[string]bool{"freeze": true, "maintenance": true, "person": true, "budget": true, "ladder": true, "flapping": true, "autonomy": true}
 	never := map[string]bool{"quorum": true, "fencing": true, "leader": true}
 	for _, a := range attempts {
 		q := a.question()

@@ -59,16 +59,11 @@ func impliedQuorum(q Question) fettle.Verdict {
 			return refuse("the votes of "+string(v.group)+" are not known, and "+string(v.member)+" hangs on it", "", "an observer that can reach a member of the group")
 		}
 		now, _ := q.View.Quorum(v.group, q.since())
-		next := now.Clone()
-		for i := range next.Members {
-			if next.Members[i].Subject == v.member {
-				next.Members[i].Serving = fettle.No
-			}
-		}
+		next := silenced(now, v.member)
 		as := q
-		as.Step.Group, as.Step.Target, as.Predicted = v.group, v.member, &next
+		as.Step.Group, as.Step.Target = v.group, v.member
 		as.Step.Takes = append(slices.Clone(q.Step.Takes), fettle.TakesVotes)
-		if verdict := quorum(as); !verdict.Allow {
+		if verdict := votes(as, now, next); !verdict.Allow {
 			return verdict
 		}
 	}
@@ -79,8 +74,8 @@ func impliedQuorum(q Question) fettle.Verdict {
 // others do not count among them (it was removed, or they were made anew without it)
 // would found a group of its own with what it finds, under the old name.
 func impliedIdentity(q Question) fettle.Verdict {
-	if q.Undo {
-		return allow("taking back")
+	if q.Undo && (q.Step.Target.Kind() != fettle.KindUnit || !has(q.Step.Takes, fettle.TakesCapacity)) {
+		return allow("to take it back starts no unit")
 	}
 	for _, v := range implied(q) {
 		if v.stranger {

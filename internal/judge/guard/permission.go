@@ -101,13 +101,17 @@ func data(q Question) fettle.Verdict {
 	return refuse("it takes data away and could not put it back", "", "an action that sets aside, or a person's approval of this very plan")
 }
 
-// reachability (S8): a change that can cut the machine off needs an armed
-// revert. The port for that is not there yet, so it is refused.
+// reachability (S8): a change that can cut the machine off needs an armed revert.
+// Whether one can be armed is known on the machine only, whose executor refuses
+// where it cannot; here it is asked whether the action is one that is armed.
 func reachability(q Question) fettle.Verdict {
-	if has(q.Step.Takes, fettle.TakesReachability) {
-		return refuse("it can cut the machine off, and no self-reverting arm is set", "", "nothing yet: armed reverts are not supported in this release")
+	switch {
+	case !has(q.Step.Takes, fettle.TakesReachability):
+		return allow("it cannot cut the machine off")
+	case q.Action == nil || !q.Action.Armed:
+		return refuse("it can cut the machine off, and its action arms no revert beforehand", "", "an action that is armed, as its catalogue says")
 	}
-	return allow("it cannot cut the machine off")
+	return allow("it can cut the machine off; its host arms a revert beforehand, or refuses it")
 }
 
 // forwardOnly (S9): what cannot be taken back says so, and asks beforehand

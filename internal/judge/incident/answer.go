@@ -2,6 +2,7 @@ package incident
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -61,9 +62,9 @@ func (m *Mind) CheckAnswer(a Answer) error {
 // answer takes a person's answer in. One that cannot be taken is told in the
 // story and changes nothing.
 func (m *Mind) answer(in Input) {
-	if in.Freeze != nil || in.Thaw || in.Policy != nil || in.Leader != nil {
+	if in.Freeze != nil || in.Thaw || in.Policy != nil || in.Leader != nil || in.Window != nil || in.EndWindow != "" {
 		for _, id := range m.sortedOpen() {
-			m.records[id].poked = true
+			m.poke(m.records[id])
 		}
 	}
 	if in.Answer == nil {
@@ -84,16 +85,16 @@ func (m *Mind) answer(in Input) {
 	m.tell(r, fettle.Event{Kind: fettle.EvAnswered, By: a.By, Text: text})
 	switch a.Say {
 	case SayApprove:
-		r.Progress.Approval = &guard.Approval{Plan: a.Plan, By: a.By, Until: a.Until}
+		r.Progress.Approval = &guard.Approval{Plan: a.Plan, By: a.By, Until: a.Until, Note: a.Note, Certificate: a.Certificate}
 		r.Progress.Again = 0
 		r.Progress.Mine = false
-		r.poked = true
+		m.poke(r)
 	case SayRefuse:
 		m.takeOver(r, a.By+" took it over")
 	case SayUndo:
 		if r.State.Ended() {
 			r.Ended = time.Time{}
-			m.byCause[r.Cause] = r.ID
+			m.opens(r.Cause, r.ID)
 		}
 		r.Progress.Mine = false
 		m.beginUndo(r, a.By+" asked for it", true)
@@ -107,15 +108,20 @@ func (m *Mind) Restore(records []Record, freeze *guard.Freeze) {
 	m.freeze = freeze
 	for i := range records {
 		r := records[i].clone()
-		m.records[r.ID] = r
+		m.remember(r)
 		m.attempts = append(m.attempts, r.Progress.Attempts...)
 		if r.State.Ended() {
 			continue
 		}
-		m.byCause[r.Cause] = r.ID
-		r.poked, r.restored = true, true
+		m.opens(r.Cause, r.ID)
+		r.restored = true
+		for _, k := range r.Conditions {
+			m.earlier[k] = true
+		}
+		m.poke(r)
 		m.resume(r)
 	}
+	m.notice() // whatever was raised before the first input may be harm that came since
 	slices.SortStableFunc(m.attempts, func(a, b guard.Attempt) int { return a.At.Compare(b.At) })
 }
 
@@ -130,7 +136,9 @@ func (m *Mind) resume(r *Record) {
 		if step, undo := m.flying(r); !undo {
 			m.world.Hold(p.Key, step.Claims)
 		}
+		m.before[r.ID] = 0
 	case PhaseVerify, PhaseHold, PhaseClear:
+		m.before[r.ID] = 0
 		p.Due, p.Deadline = soon, time.Time{} // nobody looked while there was no server
 	case PhaseGather, PhaseSettle:
 		p.Phase, p.Due = PhaseIdle, soon
@@ -164,4 +172,18 @@ func (m *Mind) Severity(code fettle.Code) fettle.Severity {
 		return s.Severity
 	}
 	return fettle.Critical
+}
+
+// Signers are the certificates (DER) of the people who signed the approvals under which
+// plans may go on.
+func (m *Mind) Signers() [][]byte {
+	var list [][]byte
+	for _, id := range slices.Sorted(maps.Keys(m.records)) {
+		r := m.records[id]
+		a := r.Progress.Approval
+		if !r.State.Ended() && a != nil && len(a.Certificate) > 0 && (r.begun() || m.now.Before(a.Until)) {
+			list = append(list, a.Certificate)
+		}
+	}
+	return list
 }

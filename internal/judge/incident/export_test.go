@@ -8,3 +8,7 @@ func (m *Mind) Waive(guards ...string) {
 		m.waived[g] = true
 	}
 }
+
+// LookAtAll makes this mind, and all that are made from it with Fresh, look at every open
+// incident with every input.
+func (m *Mind) LookAtAll() { m.thorough = true }

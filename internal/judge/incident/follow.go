@@ -14,12 +14,12 @@ import (
 // conditionChanged writes a condition's turn into the stories that it belongs to
 // and wakes them.
 func (m *Mind) conditionChanged(before, after fettle.Condition) {
-	for _, id := range m.sortedOpen() {
+	for _, id := range m.about.sorted(after.ConditionKey) {
 		r := m.records[id]
-		if !slices.Contains(r.Conditions, after.ConditionKey) {
+		if !m.isOpen(r) {
 			continue
 		}
-		r.poked = true
+		m.poke(r)
 		if after.ConditionKey == r.Cause {
 			r.over = after.State == fettle.No
 		}
@@ -53,14 +53,30 @@ func (m *Mind) say(c fettle.Condition) string {
 	return s
 }
 
-func (m *Mind) sortedOpen() []string {
-	ids := make([]string, 0, len(m.byCause))
-	// any order: they are sorted below
-	for _, id := range m.byCause {
-		ids = append(ids, id)
+// sortedOpen are the incidents that have not ended. The list is read only, and good
+// until one is opened or ends.
+func (m *Mind) sortedOpen() []string { return m.open }
+
+// opens notes that a cause has an incident that has not ended.
+func (m *Mind) opens(cause fettle.ConditionKey, id string) {
+	m.byCause[cause] = id
+	if i, found := slices.BinarySearch(m.open, id); !found {
+		m.open = slices.Insert(m.open, i, id)
 	}
-	slices.Sort(ids)
-	return ids
+	r := m.records[id]
+	m.about.move(id, nil, r.Conditions)
+	m.rest(r)
+	m.stale[id] = true
+}
+
+// closes notes that it has none any more.
+func (m *Mind) closes(cause fettle.ConditionKey) {
+	id := m.byCause[cause]
+	delete(m.byCause, cause)
+	if i, found := slices.BinarySearch(m.open, id); found {
+		m.open = slices.Delete(m.open, i, i+1)
+	}
+	m.stale[id] = true
 }
 
 // follow brings the incidents of a group into line with its diagnosis: one for
@@ -90,8 +106,8 @@ func (m *Mind) recordFor(key fettle.ConditionKey, g diagnose.Group) *Record {
 	r := &Record{Incident: fettle.Incident{
 		Schema: 1, ID: m.mint(key), Opened: m.now, State: fettle.Open, Cause: key,
 	}, Progress: Progress{Phase: PhaseIdle, Since: m.now}}
-	m.records[r.ID] = r
-	m.byCause[key] = r.ID
+	m.remember(r)
+	m.opens(key, r.ID)
 	for _, k := range g.Members {
 		if c, ok := m.world.Condition(k); ok && c.Raised() {
 			m.tell(r, fettle.Event{Kind: fettle.EvRaised, Text: m.say(c), At: m.now, Took: m.now.Sub(c.FirstSeen)})
@@ -118,12 +134,16 @@ func (m *Mind) update(r *Record, c fettle.Cause, g diagnose.Group) {
 	slices.SortFunc(conds, fettle.ConditionKey.Compare)
 	conds = slices.Compact(conds)
 	same := slices.Equal(conds, r.Conditions) && sameCauses(r.Diagnosis.Causes, g.Diagnosis.Causes)
-	r.Conditions, r.Diagnosis = conds, g.Diagnosis
-	r.poked = true
+	m.explains(r, conds)
+	r.Diagnosis = g.Diagnosis
+	m.poke(r)
 	if same {
 		return
 	}
 	text := "the cause is " + m.Title(c.ConditionKey) + " (" + c.String() + ")"
+	if c.Code == "" {
+		text = "what is ill is the observer " + string(c.Subject) + " itself"
+	}
 	if len(c.Explains) > 0 {
 		var names []string
 		for _, k := range c.Explains {
@@ -153,7 +173,7 @@ func (m *Mind) superseded(r *Record, g diagnose.Group) {
 	if r.Cause.Code == "" {
 		return // it ends when its group is gone
 	}
-	r.poked = true
+	m.poke(r)
 	c, ok := m.world.Condition(r.Cause)
 	if ok && !c.Raised() || r.begun() || r.inFlight() {
 		return
@@ -199,43 +219,27 @@ func (m *Mind) trusted(key fettle.ConditionKey) {
 	m.end(r, fettle.Resolved, "it is no longer doubted")
 }
 
-// reap wakes incidents whose cause is no longer raised, so that they can end.
-func (m *Mind) reap() {
-	for _, id := range m.sortedOpen() {
-		r := m.records[id]
-		if c, ok := m.world.Condition(r.Cause); !ok || !c.Raised() {
-			r.poked = true
+// reap wakes those of the incidents about a condition whose cause is not raised: they may
+// end now.
+func (m *Mind) reap(about fettle.ConditionKey) {
+	// any order: each is woken by itself
+	for id := range m.about[about] {
+		if m.restless[id] {
+			m.poke(m.records[id])
 		}
 	}
 }
 
 // suspects are the looks at everything that, by the catalogues, could have
 // brought the cause about: asked before the first step, so that no symptom is
-// treated while its cause is there to be seen. Bounded: a fault has few roots.
+// treated while its cause is there to be seen.
 func (m *Mind) suspects(key fettle.ConditionKey) []fettle.Look {
-	const most, depth = 32, 3
+	const most = 32
 	var looks []fettle.Look
-	seen := map[fettle.ConditionKey]bool{key: true}
-	at := []fettle.ConditionKey{key}
-	for range depth {
-		var next []fettle.ConditionKey
-		for _, k := range at {
-			for _, up := range m.causes[k.Code] {
-				for _, s := range m.world.Related(k.Subject, up.path) {
-					c := fettle.ConditionKey{Code: up.code, Subject: s}
-					spec := m.specs[up.code]
-					if seen[c] || s.Kind() != spec.Kind {
-						continue
-					}
-					seen[c] = true
-					next = append(next, c)
-					if spec.Probe != "" && len(looks) < most {
-						looks = append(looks, fettle.Look{Subject: s, Probe: spec.Probe})
-					}
-				}
-			}
+	for _, k := range m.upstream(key) {
+		if spec := m.specs[k.Code]; spec.Probe != "" && len(looks) < most {
+			looks = append(looks, fettle.Look{Subject: k.Subject, Probe: spec.Probe})
 		}
-		at = next
 	}
 	return looks
 }

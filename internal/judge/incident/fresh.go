@@ -16,13 +16,15 @@ func (m *Mind) Fresh(policy fettle.Policy) *Mind {
 	f := &Mind{
 		cats: m.cats, specs: m.specs, acts: m.acts, causes: m.causes, env: m.env, books: m.books,
 		cond: m.cond.Fresh(), diag: m.diag.Fresh(),
-		policy: policy, pins: m.pins, world: world.New(), leader: true,
+		policy: policy, pins: m.pins, world: world.New(), leader: true, permit: m.permit,
 		groups: map[fettle.ConditionKey]diagnose.Group{}, groupOf: map[fettle.ConditionKey]fettle.ConditionKey{},
 		records: map[string]*Record{}, byCause: map[fettle.ConditionKey]string{},
-		programs: map[string]*expr.Program{}, dirty: map[string]bool{},
+		spokenOf: map[fettle.Subject]bool{},
+		programs: map[string]*expr.Program{}, dirty: map[string]bool{}, waiting: newWaiting(), leads: m.leads,
 		waived: maps.Clone(m.waived),
 	}
-	f.pins.Policy = policy.Hash
+	f.pins.Policy, f.thorough = policy.Hash, m.thorough
+	f.world.Follow()
 	return f
 }
 

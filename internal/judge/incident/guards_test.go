@@ -21,6 +21,7 @@ const within = 100
 // unseen are the guards whose absence no run shows: why, and what proves them.
 func unseen() map[string]string {
 	return map[string]string{
+		"permit":       "no agent of the simulator decides by itself; guard.TestNobodyGetsRound, execute.TestNobodyGetsRoundThePermit",
 		"fencing":      "no action takes anything over from a host yet; guard.TestNobodyGetsRound",
 		"catalogued":   "plans are made from the catalogue that is judged with; guard.TestNobodyGetsRound",
 		"generations":  "what a plan pins changes under it too seldom between two of its steps; guard.TestNobodyGetsRound",
@@ -31,7 +32,7 @@ func unseen() map[string]string {
 // often are the faults by which a check is put to the test, where they are rare.
 func often() map[string][]string {
 	return map[string][]string{
-		"preconditions": {"service is slow", "service crashes"},
+		"preconditions": {"person starts a service", "service crashes"},
 		"agent-epoch":   {"copy of the store put back"},
 	}
 }

@@ -20,8 +20,13 @@ type Input struct {
 	Freeze       *guard.Freeze        `json:"freeze,omitempty"`
 	Thaw         bool                 `json:"thaw,omitempty"`
 	ThawBy       string               `json:"thaw_by,omitempty"`
+	Window       *guard.Window        `json:"window,omitempty"`     // of maintenance, put by ID
+	EndWindow    string               `json:"end_window,omitempty"` // by ID
+	EndedBy      string               `json:"ended_by,omitempty"`
 	Leader       *bool                `json:"leader,omitempty"`
 	Policy       *fettle.Policy       `json:"policy,omitempty"`
+	Merged       *Merged              `json:"merged,omitempty"` // what an agent went through alone
+	Forget       []string             `json:"forget,omitempty"` // incidents that are in files now
 }
 
 // Answer is what a person said to an incident.
@@ -32,6 +37,10 @@ type Answer struct {
 	By       string    `json:"by"`
 	Until    time.Time `json:"until,omitzero"` // of an approval
 	Why      string    `json:"why,omitempty"`
+
+	// Of an approval: the person's signature, where it was given (guard.Approval).
+	Note        []byte `json:"note,omitempty"`
+	Certificate []byte `json:"certificate,omitempty"`
 }
 
 // Say is a person's word.
@@ -59,18 +68,19 @@ const (
 
 // Decision is one thing to be done.
 type Decision struct {
-	Kind     DecisionKind   `json:"kind"`
-	Incident string         `json:"incident,omitempty"`
-	Key      string         `json:"key,omitempty"`
-	Looks    []fettle.Look  `json:"looks,omitempty"`
-	Within   time.Duration  `json:"within_ns,omitempty"` // how long a gather may take
-	Plan     string         `json:"plan,omitempty"`      // hash
-	Step     *fettle.Step   `json:"step,omitempty"`      // of Intend and Recover: late parameters filled in
-	Undo     bool           `json:"undo,omitempty"`
-	Outputs  fettle.Facts   `json:"outputs,omitempty"` // of the step to undo
-	Record   *Record        `json:"record,omitempty"`
-	Text     string         `json:"text,omitempty"` // of Call
-	Claims   []fettle.Claim `json:"claims,omitempty"`
+	Kind     DecisionKind     `json:"kind"`
+	Incident string           `json:"incident,omitempty"`
+	Key      string           `json:"key,omitempty"`
+	Looks    []fettle.Look    `json:"looks,omitempty"`
+	Within   time.Duration    `json:"within_ns,omitempty"` // how long a gather may take
+	Plan     string           `json:"plan,omitempty"`      // hash
+	Step     *fettle.Step     `json:"step,omitempty"`      // of Intend and Recover: late parameters filled in
+	Undo     bool             `json:"undo,omitempty"`
+	Outputs  fettle.Facts     `json:"outputs,omitempty"`  // of the step to undo
+	Approval *fettle.Approval `json:"approval,omitempty"` // that the step goes with, where a person signed one
+	Record   *Record          `json:"record,omitempty"`
+	Text     string           `json:"text,omitempty"` // of Call
+	Claims   []fettle.Claim   `json:"claims,omitempty"`
 }
 
 // Record is an incident with what is needed to go on with it after a crash.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"fettle/internal/fettle"
@@ -49,6 +50,7 @@ func (m *Mind) consider(r *Record) {
 		m.cleared(r)
 		return
 	case r.Progress.Mine:
+		m.unfounded(r)
 		return
 	case r.begun():
 		m.goOn(r)
@@ -56,6 +58,9 @@ func (m *Mind) consider(r *Record) {
 	}
 	if g, yes := m.explained(r); yes {
 		m.supersede(r, g)
+		return
+	}
+	if m.unfounded(r) {
 		return
 	}
 	if !m.itsTurn(r) || !m.settled(r, cond) || !m.lookedRound(r, cond) {
@@ -109,12 +114,14 @@ func (m *Mind) settled(r *Record, cond fettle.Condition) bool {
 	cause := m.causeOf(r)
 	switch {
 	case r.Cause.Code == "":
-		m.escalate(r, "most of what "+string(r.Cause.Subject)+" looks at seems bad, and nobody else can confirm it: the observer itself is ill, and nothing is repaired on its word")
+		m.callOnce(r, "most of what "+strings.Join(observers(r.Diagnosis), ", ")+" sees seems bad, and nobody else can confirm it: who looks is what is ill, and nothing is repaired on that word")
 		return false
 	case slices.Contains(r.Diagnosis.Ill, r.Cause):
 		m.hold(r, "it rests on the word of an observer that seems ill itself; nothing is repaired on it", 10*time.Second)
 		return false
 	case (cause == nil || cause.Observed) && cond.State == fettle.Unknown && m.patient(r, cond):
+		return false
+	case cause != nil && cause.Observed && m.waitsForSight(r):
 		return false
 	case cause != nil && !cause.Observed, cond.State == fettle.Unknown:
 		return m.lookOr(r, func() {
@@ -127,6 +134,17 @@ func (m *Mind) settled(r *Record, cond fettle.Condition) bool {
 		return settled
 	}
 	return true
+}
+
+// observers are the observers that a diagnosis calls ill.
+func observers(d fettle.Diagnosis) []string {
+	var list []string
+	for _, c := range d.Causes {
+		if c.Code == "" {
+			list = append(list, string(c.Subject))
+		}
+	}
+	return list
 }
 
 // returnWait is how long the word of a machine that has gone silent is waited for
@@ -146,7 +164,7 @@ func (m *Mind) patient(r *Record, cond fettle.Condition) bool {
 	if !m.now.Before(until) {
 		return false
 	}
-	m.phase(r, PhaseIdle, until)
+	m.idle(r, until)
 	return true
 }
 
@@ -191,8 +209,14 @@ func (m *Mind) propose(r *Record, cond fettle.Condition) {
 		m.hold(r, "it was done on purpose; it is reported and left alone", time.Hour)
 		return
 	}
+	if m.fought(r) {
+		return
+	}
 	p, ok := m.choose(r, spec)
 	if !ok {
+		return
+	}
+	if m.sharedOpen(r, p, cond) {
 		return
 	}
 	if open := r.Diagnosis.Unsettled; len(open) > 0 && !gentle(p) {
@@ -290,10 +314,8 @@ func (m *Mind) toldBy(r *Record) time.Time {
 	if r.restored {
 		return m.began.Add(returnWait)
 	}
-	for _, h := range m.world.Subjects(fettle.KindHost) {
-		if all, known := m.world.Facts(h).Bool("settled"); known && !all {
-			return r.Opened.Add(returnWait)
-		}
+	if len(m.unheard) > 0 {
+		return r.Opened.Add(returnWait)
 	}
 	return time.Time{}
 }

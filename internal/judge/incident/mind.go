@@ -41,32 +41,42 @@ type Options struct {
 	// Evaluates lists the scopes of the conditions judged here; those of other
 	// scopes arrive judged, from the agents. None: all.
 	Evaluates []fettle.Scope
+	// Permit is the standing permit under which an agent that is cut off judges by
+	// itself (S12). nil: this is a server's mind, or a person is there.
+	Permit *fettle.Permit
 }
 
 // Mind holds the world and the incidents. Not safe for concurrent use.
 type Mind struct {
-	cats   []fettle.Catalogue
-	specs  map[fettle.Code]*fettle.ConditionSpec
-	acts   map[string]*fettle.ActionSpec
-	causes map[fettle.Code][]upstream // what can bring this about
-	env    *expr.Env
-	books  *runbook.Set
-	world  *world.World
-	cond   *condition.Evaluator
-	diag   *diagnose.Diagnoser
-	policy fettle.Policy
-	pins   fettle.Pins
-	leader bool
-	freeze *guard.Freeze
+	cats    []fettle.Catalogue
+	specs   map[fettle.Code]*fettle.ConditionSpec
+	acts    map[string]*fettle.ActionSpec
+	causes  map[fettle.Code][]upstream // what can bring this about
+	env     *expr.Env
+	books   *runbook.Set
+	world   *world.World
+	cond    *condition.Evaluator
+	diag    *diagnose.Diagnoser
+	policy  fettle.Policy
+	pins    fettle.Pins
+	leader  bool
+	permit  *fettle.Permit
+	freeze  *guard.Freeze
+	windows []guard.Window // of maintenance, sorted by ID
+	turn    time.Time      // when the next of them opens or closes; zero: none does
 
-	groups    map[fettle.ConditionKey]diagnose.Group
-	groupOf   map[fettle.ConditionKey]fettle.ConditionKey // from a member to its group's key
+	groups  map[fettle.ConditionKey]diagnose.Group
+	groupOf map[fettle.ConditionKey]fettle.ConditionKey // from a member to its group's key
+	leads   map[fettle.Code][]fettle.Path               // from a critical condition to what can bring it about, in one or two hops
+	waiting
 	records   map[string]*Record
-	byCause   map[fettle.ConditionKey]string // of incidents that have not ended
+	byCause   map[fettle.ConditionKey]string // of incidents that have not ended; see opens
+	open      []string                       // their IDs, sorted
 	attempts  []guard.Attempt
 	programs  map[string]*expr.Program
 	decisions []Decision
-	dirty     map[string]bool // records to save
+	dirty     map[string]bool         // records to save
+	spokenOf  map[fettle.Subject]bool // room for absorb
 	now       time.Time
 	began     time.Time       // the first input's
 	waived    map[string]bool // set by a test: what these guards refuse is allowed
@@ -99,13 +109,15 @@ func New(o Options) (*Mind, error) {
 	}
 	m := &Mind{
 		cats: cats, env: env, books: books, cond: cond, diag: diag,
-		policy: o.Policy, pins: pins(cats, books, o.Policy), world: world.New(), leader: true,
+		policy: o.Policy, pins: pins(cats, books, o.Policy), world: world.New(), leader: true, permit: o.Permit,
 		specs: map[fettle.Code]*fettle.ConditionSpec{}, acts: map[string]*fettle.ActionSpec{},
 		causes: map[fettle.Code][]upstream{}, groups: map[fettle.ConditionKey]diagnose.Group{}, groupOf: map[fettle.ConditionKey]fettle.ConditionKey{},
 		records: map[string]*Record{}, byCause: map[fettle.ConditionKey]string{},
-		programs: map[string]*expr.Program{}, dirty: map[string]bool{},
+		spokenOf: map[fettle.Subject]bool{},
+		programs: map[string]*expr.Program{}, dirty: map[string]bool{}, waiting: newWaiting(), leads: map[fettle.Code][]fettle.Path{},
 	}
 	m.index()
+	m.world.Follow()
 	return m, nil
 }
 
@@ -139,6 +151,20 @@ func (m *Mind) index() {
 			m.acts[m.cats[i].Actions[j].Name] = &m.cats[i].Actions[j]
 		}
 	}
+	// any order: each has a list of its own
+	for code, spec := range m.specs {
+		if spec.Severity != fettle.Critical {
+			continue
+		}
+		for _, up := range m.causes[code] {
+			m.leads[code] = append(m.leads[code], up.path)
+			for _, up2 := range m.causes[up.code] {
+				m.leads[code] = append(m.leads[code], join2(up.path, up2.path))
+			}
+		}
+		slices.Sort(m.leads[code])
+		m.leads[code] = slices.Compact(m.leads[code])
+	}
 }
 
 // Take takes one input in and returns what is to be done, in order.
@@ -151,7 +177,11 @@ func (m *Mind) Take(in Input) []Decision {
 	touched := m.absorb(in)
 	m.judge(touched)
 	m.answer(in)
+	if in.Merged != nil {
+		m.merge(*in.Merged)
+	}
 	m.advanceAll(in)
+	m.forget(in.Forget)
 	for _, id := range slices.Sorted(maps.Keys(m.dirty)) {
 		m.decisions = append(m.decisions, Decision{Kind: Save, Incident: id, Record: m.records[id].clone()})
 	}
@@ -178,13 +208,19 @@ func rank(d Decision) int {
 // absorb puts facts and states where they belong and returns the subjects that
 // they speak of.
 func (m *Mind) absorb(in Input) []fettle.Subject {
-	seen := map[fettle.Subject]bool{}
+	seen := m.spokenOf
+	clear(seen)
 	for _, o := range in.Observations {
-		if m.world.Observe(o) {
-			seen[o.Subject] = true
-			for _, e := range o.Edges {
-				seen[e.From], seen[e.To] = true, true
-			}
+		as := m.world.Shows(o.Subject, o.Observer(), o.Edges)
+		if !m.world.Observe(o) {
+			continue
+		}
+		seen[o.Subject] = true
+		if as { // of what it hangs on nothing is new
+			continue
+		}
+		for _, e := range o.Edges {
+			seen[e.From], seen[e.To] = true, true
 		}
 	}
 	touched := slices.Sorted(maps.Keys(seen))
@@ -214,6 +250,8 @@ func (m *Mind) absorb(in Input) []fettle.Subject {
 	case in.Thaw:
 		m.freeze = nil
 	}
+	m.maintain(in)
+	m.notice()
 	return slices.Sorted(maps.Keys(seen))
 }
 
@@ -223,11 +261,17 @@ func (m *Mind) judge(touched []fettle.Subject) {
 		return
 	}
 	changed := m.diag.Update(m.world, m.now, touched...)
+	var doubted, regrouped []fettle.ConditionKey
 	for _, g := range changed {
+		regrouped = append(append(regrouped, allOf(m.groups[g.Key])...), allOf(g)...)
+		for _, c := range m.groups[g.Key].Diagnosis.Causes {
+			if c.Code == "" {
+				doubted = append(doubted, c.ConditionKey)
+			}
+		}
 		m.ungroup(m.groups[g.Key])
 		if g.Gone {
 			delete(m.groups, g.Key)
-			m.trusted(g.Key)
 		}
 	}
 	for _, g := range changed {
@@ -244,7 +288,14 @@ func (m *Mind) judge(touched []fettle.Subject) {
 			m.follow(g)
 		}
 	}
-	m.reap()
+	for _, key := range doubted {
+		if _, still := m.groupOf[key]; !still {
+			m.trusted(key)
+		}
+	}
+	for _, key := range regrouped {
+		m.reap(key)
+	}
 }
 
 // ungroup forgets whose the members of a group are, as far as they are not another's
@@ -270,12 +321,12 @@ func allOf(g diagnose.Group) []fettle.ConditionKey {
 // Next returns when Take must be called with a bare time at the latest.
 func (m *Mind) Next() (time.Time, bool) {
 	at, ok := m.cond.Next()
-	// any order: the earliest time is the same
-	for _, id := range m.byCause {
-		due := m.records[id].Progress.Due
-		if !due.IsZero() && (!ok || due.Before(at)) {
-			at, ok = due, true
-		}
+	m.armStale()
+	if len(m.due) > 0 && (!ok || m.due[0].at.Before(at)) {
+		at, ok = m.due[0].at, true
+	}
+	if turn, turns := m.windowTurns(); turns && (!ok || turn.Before(at)) {
+		at, ok = turn, true
 	}
 	return at, ok
 }

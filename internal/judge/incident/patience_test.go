@@ -8,6 +8,7 @@ import (
 
 	"fettle/internal/adapter/etcd"
 	"fettle/internal/adapter/filesystem"
+	"fettle/internal/adapter/firewall"
 	"fettle/internal/adapter/systemd"
 	"fettle/internal/fettle"
 	"fettle/internal/judge/expr"
@@ -30,7 +31,7 @@ type lone struct {
 func newLone(t *testing.T, level fettle.Level, sees ...fettle.Observation) *lone {
 	t.Helper()
 	m, err := incident.New(incident.Options{
-		Catalogues: []fettle.Catalogue{etcd.Catalogue(), filesystem.Catalogue(), systemd.Catalogue()},
+		Catalogues: []fettle.Catalogue{etcd.Catalogue(), filesystem.Catalogue(), firewall.Catalogue(), systemd.Catalogue()},
 		Policy:     fettle.Policy{Rules: []fettle.PolicyRule{{Runbook: "*", Rung: "*", Subject: "*", Level: level}}},
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 			return runbook.Load(runbooks.FS(), env, cats)

@@ -21,13 +21,8 @@ const gatherWait = 3 * time.Second
 // without effect.
 const stepTries = 3
 
-// advanceAll moves every open incident as far as it goes without waiting.
-func (m *Mind) advanceAll(in Input) {
-	for _, id := range m.sortedOpen() {
-		m.advance(m.records[id], in)
-	}
-}
-
+// advance moves an incident as far as it goes without waiting. What it reads, wait.go
+// must know of.
 func (m *Mind) advance(r *Record, in Input) {
 	p := &r.Progress
 	due := !p.Due.IsZero() && !m.now.Before(p.Due)
@@ -252,12 +247,15 @@ func (m *Mind) skip(r *Record, step fettle.Step) (skip bool, why string) {
 // plan foretells it.
 func (m *Mind) question(r *Record, step fettle.Step, view world.View, undo bool) guard.Question {
 	level, why := m.level(r)
+	if !undo {
+		view = m.withdrawn(view)
+	}
 	policy := m.policy
 	policy.Budgets = runbook.Budgets(policy)
 	q := guard.Question{
 		Plan: *r.Plan, Step: step, View: view, Now: m.now, Onset: m.onset(r), Policy: policy,
 		Undo: undo, Begun: r.begun() || r.Progress.Undoing, Level: level, LevelWhy: why, Approval: r.Progress.Approval,
-		Freeze: m.freeze, Leader: m.leader, Attempts: m.attempts,
+		Freeze: m.freeze, Windows: m.windows, Leader: m.leader, Permit: m.permit, Attempts: m.attempts,
 		Ill: m.ill, Doubtful: m.doubtful, Stopped: m.stopped, Action: m.acts[step.Action],
 	}
 	if c, ok := m.world.Condition(r.Cause); ok {
@@ -378,8 +376,8 @@ func (m *Mind) intend(r *Record, step fettle.Step, verdicts []fettle.Verdict, un
 	if undo {
 		p.Key += ".undo"
 	}
-	p.Again, p.Refused, p.RefusalTold = 0, time.Time{}, false
 	p.Predicted, p.Baseline, p.Intended = nil, nil, m.now
+	m.before[r.ID] = len(m.rises)
 	if !undo {
 		if preds, _, err := m.predict(r, m.world, step); err == nil {
 			p.Predicted = preds
@@ -401,7 +399,17 @@ func (m *Mind) intend(r *Record, step fettle.Step, verdicts []fettle.Verdict, un
 	m.tell(r, fettle.Event{Kind: fettle.EvIntent, Step: step.ID, Key: p.Key, Text: fmt.Sprintf("%s on %s", verb, step.Target), Verdicts: verdicts})
 	m.decisions = append(m.decisions, Decision{
 		Kind: Intend, Incident: r.ID, Key: p.Key, Plan: r.Plan.Hash, Step: &step, Undo: undo, Outputs: outputs, Claims: step.Claims,
+		Approval: signed(r),
 	})
+}
+
+// signed is the person's signed approval of the present plan, nil where there is none.
+func signed(r *Record) *fettle.Approval {
+	a := r.Progress.Approval
+	if a == nil || len(a.Note) == 0 || a.Plan != r.Plan.Hash {
+		return nil
+	}
+	return &fettle.Approval{Plan: plan.Text(*r.Plan), Note: a.Note, Certificate: a.Certificate}
 }
 
 // recover asks what became of the dispatch whose answer did not come.

@@ -2,6 +2,7 @@ package incident
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,7 +18,7 @@ const turnWait = 5 * time.Second
 // the other foretold, and take for its own doing what the other did. Where not, it
 // has said so. A plan that a person took over keeps nobody waiting.
 func (m *Mind) itsTurn(r *Record) bool {
-	for _, id := range m.sortedOpen() {
+	for _, id := range m.mayMeet(r) {
 		other := m.records[id]
 		if other == r || !other.atWork() {
 			continue
@@ -28,6 +29,23 @@ func (m *Mind) itsTurn(r *Record) bool {
 		}
 	}
 	return true
+}
+
+// mayMeet are the incidents whose plans are at work on something that meet may find.
+func (m *Mind) mayMeet(r *Record) []string {
+	m.armStale()
+	ids := map[string]bool{}
+	for _, s := range subjects(r) {
+		maps.Copy(ids, m.works[s])
+		path := fettle.Path(">uses")
+		if s.Kind() == fettle.KindUnit {
+			path = "<uses"
+		}
+		for _, other := range m.world.Related(s, path) {
+			maps.Copy(ids, m.works[other])
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
 }
 
 // atWork reports whether a plan has touched something and is not at its end.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"fettle/internal/adapter/systemd"
 	"fettle/internal/fettle"
 	"fettle/internal/judge/incident"
 )
@@ -14,6 +15,7 @@ import (
 type doing struct {
 	*lone
 	intents []incident.Decision
+	blind   bool // who is asked to look sees nothing
 }
 
 func (d *doing) take(after time.Duration, in incident.Input) {
@@ -24,6 +26,10 @@ func (d *doing) take(after time.Duration, in incident.Input) {
 		case incident.Save:
 			d.keep(*dec.Record)
 		case incident.Gather:
+			if d.blind {
+				d.take(after, incident.Input{Gathered: dec.Key})
+				continue
+			}
 			d.take(after, incident.Input{Observations: d.seen(after), Gathered: dec.Key})
 		case incident.Intend:
 			d.intents = append(d.intents, dec)
@@ -139,15 +145,21 @@ func TestOnePlanAtATime(t *testing.T) {
 }
 
 // What was ill before a step is not the step's harm, although it is told only
-// now, by a machine that was away; what is seen first after it, is.
+// now, by a machine that was away, or after a restart of everything, when only an
+// incident remembers it; what is seen first after it, is.
 func TestOnlyWhatIsNewIsHarm(t *testing.T) {
 	for _, c := range []struct {
-		name  string
-		first time.Duration
-		harm  bool
-	}{{"ill before", -time.Minute, false}, {"ill since", 2 * time.Second, true}} {
+		name       string
+		first      time.Duration
+		remembered bool
+		harm       bool
+	}{{"ill before", -time.Minute, false, false}, {"ill since", 2 * time.Second, false, true}, {"ill before a restart", 2 * time.Second, true, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDoing(t, failedUnit()...)
+			if c.remembered {
+				app := fettle.ConditionKey{Code: systemd.UnitFailed, Subject: "unit:h2/app.service"}
+				d.Restore([]incident.Record{{Incident: fettle.Incident{Schema: 1, ID: "earlier", State: fettle.Open, Cause: app, Conditions: []fettle.ConditionKey{app}}}}, nil)
+			}
 			d.take(0, incident.Input{Observations: d.seen(0)})
 			db := d.sees[0].Subject
 			becomes(d.sees, "active")

@@ -15,6 +15,7 @@ func (m *Mind) beginUndo(r *Record, why string, byPerson bool) {
 		m.tell(r, fettle.Event{Kind: fettle.EvFailed, Text: why + "; what was done is taken back"})
 	}
 	r.State, r.Why = fettle.Undoing, why
+	r.Progress.Again = 0
 	m.startUndo(r)
 }
 
@@ -53,9 +54,15 @@ func (m *Mind) decideUndo(r *Record) {
 	if !guard.Allowed(verdicts) {
 		no := guard.Refusals(verdicts)[0]
 		m.tell(r, fettle.Event{Kind: fettle.EvRefused, Step: d.ID, Text: "taking back " + d.ID + " refused by " + no.Guard + " (" + no.Invariant + "): " + no.Why, Verdicts: verdicts})
+		if no.Guard == "freshness" && r.Progress.Again < restAfter { // it is looked at anew, as for a step ahead
+			r.Progress.Again++
+			m.phase(r, PhaseIdle, m.now.Add(backoff(r.Progress.Again)))
+			return
+		}
 		m.takeOver(r, "it could not be taken back: "+no.Why)
 		return
 	}
+	r.Progress.Again = 0
 	m.intend(r, d.Step, verdicts, true, d.Outputs)
 }
 

@@ -18,9 +18,15 @@ type viewer = world.View
 func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 	p := &r.Progress
 	step, undo := m.flying(r)
+	if o.Class != fettle.Refused && o.Fate == fettle.Done { // its agent took it: what was refused before is over
+		p.Again, p.Refused, p.RefusalTold = 0, time.Time{}, false
+	}
 	switch {
 	case o.Class == fettle.Refused:
 		m.world.Release(p.Key)
+		if !undo && !r.begun() {
+			m.unattempt(r)
+		}
 		m.refused(r, step, []fettle.Verdict{{Guard: "agent", Invariant: "S7", Why: "the agent refused: " + o.Error, Lifts: "see the reason"}})
 	case o.Fate == fettle.NeverWillBe:
 		m.world.Release(p.Key)
@@ -35,6 +41,9 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 		r.State, r.Why = fettle.Held, "the step never reached its machine: "+o.Error
 		m.phase(r, PhaseIdle, m.now.Add(backoff(p.Again)))
 	case o.Fate != fettle.Done:
+		if p.Phase == PhaseIntent {
+			p.Again = 0
+		}
 		m.phase(r, PhaseRecover, m.now.Add(backoff(p.Again)))
 		if p.Again > 8 {
 			m.stuck(r, o.Key)
@@ -228,7 +237,8 @@ func join(list []lack) string {
 // missing is what keeps the step from being verified.
 func (m *Mind) missing(r *Record, step fettle.Step) []lack {
 	var out []lack
-	view := m.world.Since(r.Progress.Acted)
+	traced := m.world.Traced()
+	view := traced.Since(r.Progress.Acted)
 	if step.Expect != "" {
 		switch says, err := m.ask3(step.Expect, r, step, view); {
 		case says == fettle.No:
@@ -239,9 +249,11 @@ func (m *Mind) missing(r *Record, step fettle.Step) []lack {
 			out = append(out, lack{"expected " + step.Expect + ", not known yet", true})
 		}
 	}
-	for _, d := range plan.Compare(r.Progress.Predicted, m.world, r.Progress.Acted) {
+	for _, d := range plan.Compare(r.Progress.Predicted, traced, r.Progress.Acted) {
 		out = append(out, lack{d.Text, d.Unseen})
 	}
+	reads, only := traced.Read()
+	m.hangs(r, reads, !only)
 	return out
 }
 
@@ -253,8 +265,9 @@ const harmMargin = time.Second
 // part of this trouble, and can by the catalogues follow from what it touched.
 func (m *Mind) harm(r *Record, step fettle.Step) []string {
 	var out []string
-	for _, c := range m.world.Raised() {
-		if slices.Contains(r.Progress.Baseline, c.ConditionKey) || slices.Contains(r.Conditions, c.ConditionKey) {
+	for _, k := range m.sinceIntent(r) {
+		c, _ := m.world.Condition(k)
+		if _, was := slices.BinarySearchFunc(r.Progress.Baseline, k, fettle.ConditionKey.Compare); was || !c.Raised() || slices.Contains(r.Conditions, k) {
 			continue
 		}
 		if !c.FirstSeen.IsZero() && c.FirstSeen.Before(r.Progress.Intended.Add(-harmMargin)) {

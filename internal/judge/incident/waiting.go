@@ -19,7 +19,7 @@ const refusedFor = 2 * time.Minute
 // lifted is still acted upon.
 func (m *Mind) tellOfRefusals(r *Record, no []fettle.Verdict, why string) {
 	if slices.ContainsFunc(no, func(v fettle.Verdict) bool {
-		return slices.Contains([]string{"freeze", "person", "leader", "flapping"}, v.Guard)
+		return slices.Contains([]string{"freeze", "maintenance", "person", "leader", "flapping"}, v.Guard)
 	}) {
 		r.Progress.Refused = time.Time{} // somebody's, or for now: it begins anew
 		return

@@ -95,3 +95,29 @@ func TestFateNeverKnown(t *testing.T) {
 		t.Errorf("about %q a person was called %d times, want once", key, n)
 	}
 }
+
+// An agent that refuses the step again and again (a freeze of its host that nobody
+// lifts, another incarnation than was thought) is asked less and less often, and
+// somebody is called; the refusals are no attempts that the ladder remembers.
+func TestRefusedByTheAgentForLong(t *testing.T) {
+	l := newLone(t, fettle.Automatic, failedUnit()...)
+	l.take(0, incident.Input{Observations: l.seen(0)})
+	asked := 0
+	for at := time.Second; at < 4*time.Minute; at += time.Second {
+		in := incident.Input{Observations: l.seen(at)}
+		if r := l.records[0]; r.Progress.Phase == incident.PhaseIntent {
+			asked++
+			in.Outcome = &fettle.Outcome{Schema: 1, Key: r.Progress.Key, Fate: fettle.NeverWillBe, Class: fettle.Refused, Error: "it is frozen"}
+		}
+		l.take(at, in)
+	}
+	if len(l.calls) != 1 || !strings.Contains(l.calls[0], "it is frozen") {
+		t.Errorf("calls %q, want one that says why the agent refuses", l.calls)
+	}
+	if asked < 5 || asked > 40 {
+		t.Errorf("the agent was asked %d times in four minutes", asked)
+	}
+	if r := l.records[0]; r.Progress.Attempt != 0 {
+		t.Errorf("%d attempts are remembered, and nothing was tried", r.Progress.Attempt)
+	}
+}

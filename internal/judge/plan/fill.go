@@ -42,11 +42,21 @@ func Fill(step fettle.Step, steps map[string]fettle.Facts) (fettle.Step, error) 
 // JSON, because a fact in it is of no permitted type, has the hash "", which is
 // no hash: Make makes none, and nothing may be approved under it.
 func Hash(p fettle.Plan) string {
-	p.Hash = ""
-	text, err := json.Marshal(p)
-	if err != nil {
+	text := Text(p)
+	if text == nil {
 		return ""
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
+}
+
+// Text is what Hash is the hash of, nil where there is none: who is given it can tell
+// what was approved without knowing every field.
+func Text(p fettle.Plan) []byte {
+	p.Hash = ""
+	text, err := json.Marshal(p)
+	if err != nil {
+		return nil
+	}
+	return text
 }

@@ -24,8 +24,8 @@ func Reversible(p fettle.Plan) bool {
 //
 // Each subject that the plan acts upon is judged by the last rule that matches
 // it, by DefaultLevel where none does; the lowest answer counts. Whatever the
-// rules say, a plan goes no further than Approve when it loses something, has a
-// high-risk step without undo, or names no lab test. A malformed pattern, in a
+// rules say, a plan goes no further than Approve when it loses something, can
+// cut a machine off, has a high-risk step without undo, or names no lab test. A malformed pattern, in a
 // policy that did not come from ParsePolicy, observes only.
 func Level(policy fettle.Policy, plan fettle.Plan, reversible bool) (fettle.Level, string) {
 	level, why := fettle.Automatic, ""
@@ -150,6 +150,9 @@ func alwaysAsks(plan fettle.Plan) string {
 		return "it would lose for good: " + strings.TrimSuffix(plan.Loses, ".")
 	}
 	for _, s := range plan.Steps {
+		if slices.Contains(s.Takes, fettle.TakesReachability) {
+			return fmt.Sprintf("step %s can cut its machine off", s.ID)
+		}
 		if !s.Undo && WorseRisk(fettle.LowRisk, s.Risk) == fettle.HighRisk {
 			return fmt.Sprintf("step %s has high risk and cannot be undone", s.ID)
 		}

@@ -15,6 +15,9 @@ type policyShape struct {
 	Rate     *rateShape    `yaml:"rate" jsonschema_description:"How often a subject, and the fleet, is acted upon."`
 
 	Disposable []yamlfile.Text `yaml:"disposable" jsonschema_description:"Classes of things that may be let go without being kept. Left out: package-cache, journal-past-limit and rotated-logs; [] is none."`
+
+	Permits    []grantShape      `yaml:"permits" jsonschema_description:"What agents may do alone while they reach no server; the first that matches decides. Left out: start services that failed; [] is nothing."`
+	PermitLife yamlfile.Duration `yaml:"permit_life" jsonschema_description:"How long a permit holds from when it was last renewed, at most a week. Left out: 24h."`
 }
 
 func (policyShape) Noun() string { return "a policy" }
@@ -113,6 +116,7 @@ func (s policyShape) policy(r *yamlfile.Report) fettle.Policy {
 			r.Add(s.Rate.Window.At, "for example 1h", "the window is 0: nothing ever happened within it")
 		}
 	}
+	p.Permits, p.PermitLife = s.grants(r), s.life(r)
 	return p
 }
 

@@ -32,8 +32,13 @@ func TestParsePolicy(t *testing.T) {
 			{Kind: "ring-member", Pool: ">part-of", MaxNumber: 1, MaxPermille: 340, Floor: 1, MinStay: 2},
 			{Kind: "host", Pool: ">in", MaxNumber: 5, MaxPermille: 50},
 		},
-		Rate: fettle.Rate{PerSubject: 3, PerFleet: 20, Window: time.Hour},
-		Hash: digest(src),
+		Permits: []fettle.Grant{
+			{Action: "ring.start", Subject: "ring-member:*", Hosts: "db*", PerSubject: 2, PerHost: 4, Window: 30 * time.Minute},
+			{Action: "*.start", Subject: "unit:*", Hosts: "*", PerSubject: 3, PerHost: 10, Window: time.Hour},
+		},
+		PermitLife: 12 * time.Hour,
+		Rate:       fettle.Rate{PerSubject: 3, PerFleet: 20, Window: time.Hour},
+		Hash:       digest(src),
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
@@ -49,6 +54,9 @@ budgets:
   - {kind: host, pool: ">in", max_number: 1, max_permille: 10}
   - {kind: host, pool: ">in", max_number: 1, max_permille: 10}
 rate: {per_subject: 0, window: 0s, per_day: 1}
+permits:
+  - {action: "[", per_host: 0, window: 200h}
+permit_life: 1s
 `
 	_, err := ParsePolicy("p.yaml", []byte(src))
 	var e *yamlfile.Error

@@ -4,17 +4,15 @@ import "fettle/internal/fettle"
 
 // These walk the world without putting anything in order: for a reader that
 // takes in much of it at once, and whose result does not depend on the order. The
-// pointers are good during the call only.
+// pointers are good during the call only, and to be read only.
 
 // EachObservation calls visit with what every observer last saw of every
 // subject, all of one subject in a row.
 func (w *World) EachObservation(visit func(*fettle.Observation)) {
-	var o fettle.Observation // one for all: the visitor's pointer escapes
 	// any order: the visitor puts things in order itself
 	for _, n := range w.nodes {
-		// any order: the visitor puts things in order itself
-		for _, o = range n.seen {
-			visit(&o)
+		for i := range n.seen.list {
+			visit(&n.seen.list[i].value)
 		}
 	}
 }
@@ -35,13 +33,15 @@ func (w *World) Each(s fettle.Subject, observed func(*fettle.Observation), judge
 	if n == nil {
 		return
 	}
-	// any order: the visitor puts things in order itself
-	for _, o := range n.seen {
-		observed(&o)
+	for i := range n.seen.list {
+		observed(&n.seen.list[i].value)
 	}
-	// any order: the visitor puts things in order itself
-	for code := range n.cond {
-		c := w.conds[fettle.ConditionKey{Code: code, Subject: s}]
+	if n.cond.len() == 0 {
+		return
+	}
+	var c fettle.Condition // one for all: the visitor's pointer escapes
+	for i := range n.cond.list {
+		c = w.conds[fettle.ConditionKey{Code: n.cond.list[i].key, Subject: s}]
 		judged(&c)
 	}
 }

@@ -10,6 +10,11 @@ import (
 // Related implements View. A malformed path leads nowhere; catalogues and
 // runbooks are checked when they are loaded, so none gets here.
 func (w *World) Related(s fettle.Subject, path fettle.Path) []fettle.Subject {
+	return w.related(s, path, nil)
+}
+
+// related is Related; by is told of every subject whose edges decide.
+func (w *World) related(s fettle.Subject, path fettle.Path, by func(fettle.Subject)) []fettle.Subject {
 	hops, err := path.Hops()
 	if err != nil {
 		return nil
@@ -18,17 +23,19 @@ func (w *World) Related(s fettle.Subject, path fettle.Path) []fettle.Subject {
 	for _, h := range hops {
 		var next []fettle.Subject
 		for _, from := range at {
+			if by != nil {
+				by(from)
+			}
 			n := w.nodes[from]
 			if n == nil {
 				continue
 			}
-			arcs := n.out
+			arcs := &n.out
 			if h.Back {
-				arcs = n.in
+				arcs = &n.in
 			}
-			// any order: what is next is sorted before it is used
-			for a := range arcs {
-				if a.rel == h.Rel {
+			for i := range arcs.list {
+				if a := &arcs.list[i].key; a.rel == h.Rel {
 					next = append(next, a.other)
 				}
 			}
@@ -44,7 +51,7 @@ func (w *World) Related(s fettle.Subject, path fettle.Path) []fettle.Subject {
 // unknown at a tie. The leader is the one that the newest observation names.
 func (w *World) Quorum(group fettle.Subject, since time.Time) (fettle.QuorumGroup, bool) {
 	var newest fettle.Observation
-	votes := map[fettle.Subject]int{}
+	votes, serves := map[fettle.Subject]int{}, map[fettle.Subject]bool{}
 	lost := map[fettle.Subject]fettle.Tri{}
 	found := false
 	for _, o := range w.Observations(group) {
@@ -57,6 +64,7 @@ func (w *World) Quorum(group fettle.Subject, since time.Time) (fettle.QuorumGrou
 		found = true
 		for _, m := range o.Quorum.Members {
 			votes[m.Subject] += int(m.Serving)
+			serves[m.Subject] = serves[m.Subject] || m.Serving == fettle.Yes
 			// One who saw the damage outweighs those who did not look.
 			if m.LogLost == fettle.Yes || lost[m.Subject] == fettle.Unknown {
 				lost[m.Subject] = m.LogLost
@@ -77,6 +85,7 @@ func (w *World) Quorum(group fettle.Subject, since time.Time) (fettle.QuorumGrou
 		default:
 			g.Members[i].Serving = fettle.Unknown
 		}
+		g.Members[i].Disputed = g.Members[i].Serving == fettle.No && serves[m.Subject]
 	}
 	return g, true
 }

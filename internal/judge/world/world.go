@@ -13,6 +13,7 @@ package world
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"fettle/internal/fettle"
@@ -25,13 +26,16 @@ type World struct {
 	conds map[fettle.ConditionKey]fettle.Condition
 	held  map[string][]fettle.Claim // by dispatch key
 	gone  graves
+	moved moves
+	rises map[fettle.ConditionKey]bool // that are raised
+	list  []fettle.Condition           // they, sorted; nil: to be put together anew
 }
 
 type node struct {
-	seen map[fettle.Observer]fettle.Observation // only while the observer does not say Gone
-	out  map[arc]int                            // how many observations show this edge
-	in   map[arc]int
-	cond map[fettle.Code]bool
+	seen few[fettle.Observer, fettle.Observation] // only while the observer does not say Gone
+	out  few[arc, int]                            // how many observations show this edge
+	in   few[arc, int]
+	cond few[fettle.Code, bool]
 }
 
 type arc struct {
@@ -76,16 +80,14 @@ func New() *World {
 		kinds: map[fettle.Kind]map[fettle.Subject]bool{},
 		conds: map[fettle.ConditionKey]fettle.Condition{},
 		held:  map[string][]fettle.Claim{},
+		rises: map[fettle.ConditionKey]bool{},
 	}
 }
 
 func (w *World) node(s fettle.Subject) *node {
 	n := w.nodes[s]
 	if n == nil {
-		n = &node{
-			seen: map[fettle.Observer]fettle.Observation{},
-			out:  map[arc]int{}, in: map[arc]int{}, cond: map[fettle.Code]bool{},
-		}
+		n = &node{}
 		w.nodes[s] = n
 		k := s.Kind()
 		if w.kinds[k] == nil {
@@ -105,7 +107,11 @@ func (w *World) node(s fettle.Subject) *node {
 // see that something is gone.
 func (w *World) Observe(o fettle.Observation) bool {
 	n := w.node(o.Subject)
-	before, had := n.seen[o.Observer()]
+	var before fettle.Observation
+	last, had := n.seen.get(o.Observer())
+	if had {
+		before = *last
+	}
 	if had && o.Asked.Before(before.Asked) || w.gone.after(o) {
 		w.sweep(o.Subject)
 		return false
@@ -113,47 +119,68 @@ func (w *World) Observe(o fettle.Observation) bool {
 	if !o.Known() && had {
 		o.Edges = before.Edges
 	}
-	if had {
-		w.unlink(before.Edges)
-	}
+	w.moved.subject(o.Subject)
 	if o.Gone {
-		delete(n.seen, o.Observer())
+		if had {
+			w.unlink(before.Edges)
+		}
+		n.seen.remove(o.Observer())
 		w.gone.bury(o)
 		w.sweep(o.Subject)
 		return true
 	}
-	w.link(o.Edges)
-	n.seen[o.Observer()] = o
+	w.relink(before.Edges, o.Edges)
+	*n.seen.ensure(o.Observer()) = o
 	return true
+}
+
+// Shows reports whether what an observer last saw of a subject has these edges.
+func (w *World) Shows(s fettle.Subject, by fettle.Observer, edges []fettle.Edge) bool {
+	n := w.nodes[s]
+	if n == nil {
+		return false
+	}
+	last, had := n.seen.get(by)
+	return had && slices.Equal(last.Edges, edges)
 }
 
 func (w *World) link(edges []fettle.Edge) {
 	for _, e := range edges {
-		w.node(e.From).out[arc{e.Rel, e.To}]++
-		w.node(e.To).in[arc{e.Rel, e.From}]++
+		w.rearranged(e)
+		*w.node(e.From).out.ensure(arc{e.Rel, e.To})++
+		*w.node(e.To).in.ensure(arc{e.Rel, e.From})++
 	}
 }
 
 func (w *World) unlink(edges []fettle.Edge) {
 	for _, e := range edges {
-		drop(w.node(e.From).out, arc{e.Rel, e.To})
-		drop(w.node(e.To).in, arc{e.Rel, e.From})
+		w.rearranged(e)
+		drop(&w.node(e.From).out, arc{e.Rel, e.To})
+		drop(&w.node(e.To).in, arc{e.Rel, e.From})
 		w.sweep(e.From)
 		w.sweep(e.To)
 	}
 }
 
-func drop(m map[arc]int, a arc) {
-	if m[a]--; m[a] <= 0 {
-		delete(m, a)
+func (w *World) rearranged(e fettle.Edge) {
+	w.moved.Arcs = w.moved.on
+	w.moved.subject(e.From)
+	w.moved.subject(e.To)
+}
+
+func drop(m *few[arc, int], a arc) {
+	if n := m.ensure(a); *n > 1 {
+		*n--
+		return
 	}
+	m.remove(a)
 }
 
 // sweep forgets a subject that nobody sees, nothing points to and no condition
 // speaks of.
 func (w *World) sweep(s fettle.Subject) {
 	n := w.nodes[s]
-	if n == nil || len(n.seen)+len(n.out)+len(n.in)+len(n.cond) > 0 {
+	if n == nil || n.seen.len()+n.out.len()+n.in.len()+n.cond.len() > 0 {
 		return
 	}
 	delete(w.nodes, s)
@@ -163,22 +190,28 @@ func (w *World) sweep(s fettle.Subject) {
 // Known reports whether any observer sees the subject at present.
 func (w *World) Known(s fettle.Subject) bool {
 	n := w.nodes[s]
-	return n != nil && len(n.seen) > 0
+	return n != nil && n.seen.len() > 0
 }
 
 // Observations implements View.
 func (w *World) Observations(s fettle.Subject) []fettle.Observation {
+	return w.AppendObservations(nil, s)
+}
+
+// AppendObservations appends what Observations returns to list, for a reader that asks
+// again and again and has room.
+func (w *World) AppendObservations(list []fettle.Observation, s fettle.Subject) []fettle.Observation {
 	n := w.nodes[s]
-	if n == nil || len(n.seen) == 0 {
-		return nil
+	if n == nil {
+		return list
 	}
-	list := make([]fettle.Observation, 0, len(n.seen))
-	// any order: the list is sorted below, and no two observers are equal
-	for _, o := range n.seen {
-		list = append(list, o)
+	from := len(list)
+	list = slices.Grow(list, n.seen.len())
+	for i := range n.seen.list {
+		list = append(list, n.seen.list[i].value)
 	}
-	if len(list) > 1 {
-		slices.SortFunc(list, func(a, b fettle.Observation) int { return compareObservers(a.Observer(), b.Observer()) })
+	if added := list[from:]; len(added) > 1 {
+		slices.SortFunc(added, func(a, b fettle.Observation) int { return compareObservers(a.Observer(), b.Observer()) })
 	}
 	return list
 }
@@ -201,6 +234,38 @@ func compareObservers(a, b fettle.Observer) int {
 
 // Facts implements View.
 func (w *World) Facts(s fettle.Subject) fettle.Facts { return merge(w.Observations(s), "") }
+
+// Fact returns one of the facts that Facts returns, without putting the others together;
+// nil: it is not known.
+func (w *World) Fact(s fettle.Subject, name string) any {
+	n := w.nodes[s]
+	if n == nil {
+		return nil
+	}
+	var newest *fettle.Observation
+	for i := range n.seen.list {
+		o := &n.seen.list[i].value
+		if _, has := o.Facts[name]; !has || !o.Known() {
+			continue
+		}
+		if newest == nil || newer(o, newest) {
+			newest = o
+		}
+	}
+	if newest == nil {
+		return nil
+	}
+	return newest.Facts[name]
+}
+
+// newer says which of two observations of a subject a fact is taken from: the newer, and
+// of two of the same time the first by observer.
+func newer(a, b *fettle.Observation) bool {
+	if c := a.Asked.Compare(b.Asked); c != 0 {
+		return c > 0
+	}
+	return compareObservers(a.Observer(), b.Observer()) < 0
+}
 
 // FactsBy implements View.
 func (w *World) FactsBy(s fettle.Subject, probe string) fettle.Facts {
@@ -268,16 +333,35 @@ func (w *World) Subjects(k fettle.Kind) []fettle.Subject {
 
 // SetCondition records a condition's state.
 func (w *World) SetCondition(c fettle.Condition) {
+	before, was := w.conds[c.ConditionKey]
 	w.conds[c.ConditionKey] = c
-	w.node(c.Subject).cond[c.Code] = true
+	w.turn(before, c, was, true)
+	*w.node(c.Subject).cond.ensure(c.Code) = true
 }
 
 // DropCondition forgets a condition whose subject is gone.
 func (w *World) DropCondition(k fettle.ConditionKey) {
+	before, was := w.conds[k]
 	delete(w.conds, k)
+	if was {
+		w.turn(before, fettle.Condition{ConditionKey: k}, true, false)
+	}
 	if n := w.nodes[k.Subject]; n != nil {
-		delete(n.cond, k.Code)
+		n.cond.remove(k.Code)
 		w.sweep(k.Subject)
+	}
+}
+
+// turn notes what becomes of a condition.
+func (w *World) turn(before, after fettle.Condition, was, is bool) {
+	w.moved.subject(after.Subject)
+	w.moved.condition(before, after, was, is)
+	switch {
+	case is && after.Raised():
+		w.rises[after.ConditionKey], w.list = true, nil
+	case was && before.Raised():
+		delete(w.rises, after.ConditionKey)
+		w.list = nil
 	}
 }
 
@@ -294,23 +378,25 @@ func (w *World) ConditionsOf(s fettle.Subject) []fettle.Condition {
 		return nil
 	}
 	var list []fettle.Condition
-	for _, code := range slices.Sorted(maps.Keys(n.cond)) {
-		list = append(list, w.conds[fettle.ConditionKey{Code: code, Subject: s}])
+	for _, e := range n.cond.list {
+		list = append(list, w.conds[fettle.ConditionKey{Code: e.key, Subject: s}])
 	}
+	slices.SortFunc(list, func(a, b fettle.Condition) int { return strings.Compare(string(a.Code), string(b.Code)) })
 	return list
 }
 
-// Raised returns all raised conditions, sorted by key.
+// Raised returns all raised conditions, sorted by key. The list is shared: read only.
 func (w *World) Raised() []fettle.Condition {
-	var list []fettle.Condition
-	// any order: the list is sorted below, and no two keys are equal
-	for _, c := range w.conds {
-		if c.Raised() {
-			list = append(list, c)
-		}
+	if w.list != nil || len(w.rises) == 0 {
+		return w.list
 	}
-	slices.SortFunc(list, func(a, b fettle.Condition) int { return a.ConditionKey.Compare(b.ConditionKey) })
-	return list
+	w.list = make([]fettle.Condition, 0, len(w.rises))
+	// any order: the list is sorted below, and no two keys are equal
+	for key := range w.rises {
+		w.list = append(w.list, w.conds[key])
+	}
+	slices.SortFunc(w.list, func(a, b fettle.Condition) int { return a.ConditionKey.Compare(b.ConditionKey) })
+	return w.list
 }
 
 // Hold records the claims of a dispatch that is in flight.

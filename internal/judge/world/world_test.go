@@ -175,6 +175,11 @@ func TestQuorumMerge(t *testing.T) {
 			t.Errorf("member %d: %+v, want %+v", i, g.Members[i], want)
 		}
 	}
+	w.Observe(quorum(3, "host:h4", m("1", fettle.Yes, false), m("2", fettle.No, false), m("3", fettle.No, false)))
+	if g, _ := w.Quorum(group, time.Time{}); g.Members[1].Serving != fettle.No || !g.Members[1].Disputed || g.Members[0].Disputed || g.Members[2].Disputed {
+		t.Errorf("who is outvoted and says that it serves: %+v", g)
+	}
+	w.Observe(fettle.Observation{Subject: group, Host: "host:h4", Probe: "p", Asked: sec(3), Gone: true})
 	g, _ = w.Quorum(group, sec(2))
 	if g.Members[0].Serving != fettle.Unknown || g.Members[1].Serving != fettle.No {
 		t.Errorf("since 2: %+v", g)

@@ -25,6 +25,13 @@ type Config struct {
 	// units it stopped itself. "": it does not, and calls them stopped by a
 	// person after a restart.
 	StateDir string
+	// StopsOf is the StateDir of another process of this program that stops units here:
+	// what that one stopped was not stopped by a person. "": there is none.
+	StopsOf string
+
+	// Mounts is the mountinfo(5) of the host, for a process that sees others than the
+	// host does. "": this process's own.
+	Mounts string
 
 	Proc string // "": /proc
 	Sys  string // "": /sys
@@ -46,7 +53,7 @@ const hostFileBytes = 256
 // nothing yet and starts nothing.
 func Open(ctx context.Context, cfg Config) (*Host, error) {
 	cfg.Proc, cfg.Sys, cfg.Run = cmp.Or(cfg.Proc, "/proc"), cmp.Or(cfg.Sys, "/sys"), cmp.Or(cfg.Run, "/run")
-	table := &mountTable{path: filepath.Join(cfg.Proc, "self/mountinfo")}
+	table := &mountTable{path: cmp.Or(cfg.Mounts, filepath.Join(cfg.Proc, "self/mountinfo"))}
 	lanes := &lanes{mountOf: table.pointOf}
 	files := &files{lanes: lanes}
 	clock, err := newClock()
@@ -68,6 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Host, error) {
 		Services:    newServices(cfg, h.bus, clock, commands, identity.BootID),
 		Filesystems: &filesystems{cfg: cfg, lanes: lanes, table: table},
 		Processes:   &processes{cfg: cfg, lanes: lanes},
+		Rulesets:    rules{},
 	}
 	return h, nil
 }

@@ -29,7 +29,7 @@ type services struct {
 }
 
 func newServices(cfg Config, b *bus, c *clock, commands machine.Commands, boot string) *services {
-	return &services{cfg: cfg, bus: b, clock: c, commands: commands, stops: newStops(cfg.StateDir, boot)}
+	return &services{cfg: cfg, bus: b, clock: c, commands: commands, stops: newStops(cfg.StateDir, cfg.StopsOf, boot)}
 }
 
 // literal reports that a pattern is a unit's name.

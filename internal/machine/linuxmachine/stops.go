@@ -13,9 +13,11 @@ import (
 // stops knows which invocations of units were stopped on request, and by whom.
 type stops struct {
 	file string // "": nothing is remembered over a restart of this program
+	of   string // the file of another process, which is read anew whenever it has grown
 	boot string
 
 	mu   sync.Mutex
+	read os.FileInfo // of that file, when it was read last
 	mine map[string]bool
 	by   map[string]string
 }
@@ -24,22 +26,42 @@ type stops struct {
 // the stop was refused after all, "-". Lines of earlier boots mean nothing.
 const stopsFile = "own-stops"
 
-func newStops(dir, boot string) *stops {
+func newStops(dir, of, boot string) *stops {
 	s := &stops{boot: boot, mine: map[string]bool{}, by: map[string]string{}}
+	if of != "" {
+		s.of = filepath.Join(of, stopsFile)
+	}
 	if dir == "" {
 		return s
 	}
 	s.file = filepath.Join(dir, stopsFile)
-	data, err := os.ReadFile(s.file)
+	s.take(s.file)
+	return s
+}
+
+// take reads a file. The first time there is none; of one that cannot be read, own stops
+// look like a person's, the safe way.
+func (s *stops) take(file string) {
+	data, err := os.ReadFile(file)
 	if err != nil {
-		return s // the first time; or unreadable: then own stops look like a person's, the safe way
+		return
 	}
 	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) == 4 && f[1] == boot {
+		if f := strings.Fields(line); len(f) == 4 && f[1] == s.boot {
 			s.mine[f[2]+" "+f[3]] = f[0] == "+"
 		}
 	}
-	return s
+}
+
+// theirs takes in what the other process has stopped since. It writes that before it
+// stops anything. mu is held.
+func (s *stops) theirs() {
+	info, err := os.Stat(s.of)
+	if err != nil || s.read != nil && os.SameFile(info, s.read) && info.Size() == s.read.Size() {
+		return
+	}
+	s.take(s.of)
+	s.read = info
 }
 
 func (s *stops) own(unit, invocation string)    { s.note("+", unit, invocation) }
@@ -66,6 +88,9 @@ func (s *stops) note(sign, unit, invocation string) {
 func (s *stops) asked(unit, invocation string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.of != "" {
+		s.theirs()
+	}
 	if s.mine[unit+" "+invocation] {
 		return machine.BySelf
 	}

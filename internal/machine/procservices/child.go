@@ -45,12 +45,10 @@ func (c *child) signal(signal syscall.Signal, all bool) {
 	}
 }
 
-// spawn starts one process and what watches it.
-func (s *Services) spawn(o order) {
-	c := &child{invocation: o.invocation}
+// spawn starts one process, which c is from then on, and what watches it.
+func (s *Services) spawn(o order, c *child) {
 	s.mu.Lock()
 	d, log := s.definitions[o.name], s.logs[o.name]
-	s.children[o.name] = c
 	s.mu.Unlock()
 	log.reset()
 

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"fettle/internal/machine"
 	"fettle/internal/machine/machinetest"
 	"fettle/internal/machine/procservices"
 )
@@ -119,4 +122,44 @@ func TestChildrenDieWithTheParent(t *testing.T) {
 	cmd.Process.Kill()
 	cmd.Wait()
 	waitGone(t, pid)
+}
+
+// A stop ends a start at whatever moment it comes: queued, about to fork, or forked.
+func TestStopAtAnyMomentOfAStart(t *testing.T) {
+	s := run(t)
+	name := define(t, s, procservices.Definition{
+		Name: "slow", Argv: []string{self(t), machinetest.HelperArg, "neverready"},
+		Ready: procservices.Ready{Notify: true}, StopTimeout: 30 * time.Second,
+	})
+	for i := range 1500 {
+		activating := make(chan struct{})
+		told, untold := context.WithCancel(t.Context())
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			var once sync.Once
+			_ = s.Watch(told, func(u machine.Unit) {
+				if u.ActiveState == "activating" {
+					once.Do(func() { close(activating) })
+				}
+			}, name)
+		})
+		started := make(chan error, 1)
+		go func() {
+			_, err := s.Start(t.Context(), name)
+			started <- err
+		}()
+		<-activating
+		for at := time.Now().Add(time.Duration(i%300) * time.Microsecond); time.Now().Before(at); {
+			runtime.Gosched()
+		}
+		stop(t, s, name)
+		if err := <-started; err != nil {
+			t.Fatal(err)
+		}
+		untold()
+		watch.Wait()
+		if u, err := s.Unit(t.Context(), name); err != nil || u.ActiveState != "inactive" || u.Result != "success" {
+			t.Fatalf("round %d: %s, result %q, %v; want inactive", i, u.ActiveState, u.Result, err)
+		}
+	}
 }

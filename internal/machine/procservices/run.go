@@ -65,16 +65,27 @@ func (s *Services) stopAll() {
 // spawnAll starts what was queued. It runs on the spawner's thread.
 func (s *Services) spawnAll() {
 	for {
-		s.mu.Lock()
-		if len(s.queue) == 0 {
-			s.mu.Unlock()
+		o, c := s.next()
+		if c == nil {
 			return
 		}
-		o := s.queue[0]
-		s.queue = s.queue[1:]
-		s.mu.Unlock()
-		s.spawn(o)
+		s.spawn(o, c)
 	}
+}
+
+// next takes what was queued first, and makes its child in the same moment: a
+// signal finds the one or the other. The child is nil when nothing is queued.
+func (s *Services) next() (order, *child) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return order{}, nil
+	}
+	o := s.queue[0]
+	s.queue = s.queue[1:]
+	c := &child{invocation: o.invocation}
+	s.children[o.name] = c
+	return o, c
 }
 
 // hands are the engine's: they queue, or send signals.

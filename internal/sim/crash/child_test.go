@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"fettle/internal/adapter/all"
 	"fettle/internal/fettle"
@@ -33,6 +34,7 @@ type brief struct {
 	Clock   fastClock        `json:"clock"`
 	Store   string           `json:"store"` // file or etcd
 	Death   death            `json:"death"`
+	Alone   bool             `json:"alone,omitempty"` // the agent may work without a server
 }
 
 func TestMain(m *testing.M) {
@@ -100,12 +102,16 @@ func act(ctx context.Context, b brief, f *fate, log *slog.Logger) error {
 		if err != nil {
 			return err
 		}
-		a, err := agent.New(agent.Options{
+		o := agent.Options{
 			Server: b.Address, Identity: id, IdentityDir: dir, StateDir: dir, Adapters: adapters,
 			Machine:    machine.Machine{Identity: machine.Identity{Host: host, Hostname: host.Name(), BootID: "boot"}, Clock: b.Clock},
 			Catalogues: []fettle.Catalogue{server.Catalogue()}, Version: "crash", Log: log,
 			OnDurable: f.journalled,
-		})
+		}
+		if b.Alone {
+			o.Books, o.AloneAfter, o.OnAlone = shippedBooks, time.Second, f.ownLog
+		}
+		a, err := agent.New(o)
 		if err != nil {
 			return err
 		}

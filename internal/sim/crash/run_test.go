@@ -35,6 +35,7 @@ const (
 type run struct {
 	s        *scenario
 	dir      string
+	alone    bool // its agents may work without a server
 	death    death
 	clock    fastClock
 	socket   *os.File // the server's listening socket
@@ -143,7 +144,7 @@ func agentName(i int) string {
 
 // start starts a process.
 func (r *run) start(name string, d death) error {
-	b := brief{Name: name, Dir: r.dir, Address: r.address, Clock: r.clock, Store: r.s.store, Death: d}
+	b := brief{Name: name, Dir: r.dir, Address: r.address, Clock: r.clock, Store: r.s.store, Death: d, Alone: r.alone}
 	if name == "witness" {
 		b.Hosts = r.s.watch
 	}
@@ -247,7 +248,7 @@ func (r *run) take(ctx context.Context, e event) (final state, over bool, err er
 	r.seen = r.seen || e.said.Seen
 	if e.said.State != nil {
 		r.asked = false
-		if e.said.State.ended(r.s) {
+		if e.said.State.ended(r.s) && r.ended() { // it may be ahead of what is durable
 			return *e.said.State, true, nil
 		}
 	}

@@ -37,7 +37,9 @@ type scenario struct {
 // cases in which something is refused that a person cannot approve, and cases
 // whose plan follows from what was before and not from what is: there is no such
 // world to begin with. A runbook that is left with none is an error: nothing would
-// be proven of it.
+// be proven of it. The exception are rungs that are armed (S8): a pretended machine
+// has no unit that outlives its agent, so its agent refuses them. Their deaths are
+// died in act/armed, step by step, and in the lab.
 func scenarios(t *testing.T) []*scenario {
 	t.Helper()
 	m, err := newMind(fettle.Policy{})
@@ -46,6 +48,9 @@ func scenarios(t *testing.T) []*scenario {
 	}
 	var list []*scenario
 	for _, c := range candidates(t, m) {
+		if armed(m, c.file.Runbook) {
+			continue
+		}
 		s := &scenario{runbook: c.file.Runbook, rung: c.check.Plan.Rung, store: "file"}
 		for _, step := range c.check.Plan.Steps {
 			s.steps = append(s.steps, step.ID)
@@ -67,11 +72,23 @@ func scenarios(t *testing.T) []*scenario {
 		list = append(list, s)
 	}
 	for _, b := range m.Books().All() {
-		if !slices.ContainsFunc(list, func(s *scenario) bool { return s.runbook == b.Name }) {
+		if !armed(m, b.Name) && !slices.ContainsFunc(list, func(s *scenario) bool { return s.runbook == b.Name }) {
 			t.Errorf("runbook %s: no case of its tests expects a plan from the world as it then is, so nothing can be killed in it", b.Name)
 		}
 	}
 	return list
+}
+
+// armed reports whether every rung of a runbook is armed.
+func armed(m *incident.Mind, name string) bool {
+	for _, b := range m.Books().All() {
+		if b.Name == name {
+			return !slices.ContainsFunc(b.Rungs, func(r runbook.Rung) bool {
+				return !slices.ContainsFunc(r.Steps, func(s runbook.Step) bool { return s.Action.Armed })
+			})
+		}
+	}
+	return false
 }
 
 // candidate is a case that expects a plan.

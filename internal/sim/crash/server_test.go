@@ -74,10 +74,12 @@ func openStore(ctx context.Context, kind, dir, fleet string) (loop.Store, error)
 func newMind(policy fettle.Policy, scopes ...fettle.Scope) (*incident.Mind, error) {
 	return incident.New(incident.Options{
 		Catalogues: shipped(), Policy: policy, Evaluates: scopes,
-		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
-			return runbook.Load(runbooks.FS(), env, cats)
-		},
+		Books: shippedBooks,
 	})
+}
+
+func shippedBooks(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
+	return runbook.Load(runbooks.FS(), env, cats)
 }
 
 // serve is the server's life.
@@ -246,6 +248,11 @@ func (m *mortal) meet(when string, number int, t loop.Txn) {
 		names = append(names, fmt.Sprintf("%s the outcome of %s is durable", when, cmp.Or(m.steps[key], key)))
 	}
 	m.fate.meet(names...)
+}
+
+// ownLog is a commit of the log that an agent keeps while it reaches no server.
+func (f *fate) ownLog(_ journal.Seq, _ int) {
+	f.meet("after commit " + strconv.Itoa(f.count("own commit")) + " of its own log")
 }
 
 // journalled is a commit of an agent's journal.

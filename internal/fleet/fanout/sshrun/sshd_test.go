@@ -84,12 +84,14 @@ func startSSHD(t *testing.T, more string) *sshd {
 	key := newKey(t, filepath.Join(d.home, ".ssh", "id_ed25519"), "")
 	d.hostKey = newKey(t, filepath.Join(dir, "host_key"), "")
 	write(t, filepath.Join(dir, "authorized_keys"), string(ssh.MarshalAuthorizedKey(key)))
+	// SHLVL: bash reads the .bashrc of whoever runs the tests only in an outermost shell.
 	write(t, filepath.Join(dir, "sshd_config"), fmt.Sprintf(`ListenAddress 127.0.0.1
 Port %d
 HostKey %s/host_key
 AuthorizedKeysFile %s/authorized_keys
 PidFile none
 UsePAM no
+SetEnv SHLVL=1
 StrictModes no
 PermitRootLogin yes
 PasswordAuthentication no
