@@ -154,6 +154,24 @@ func TestBounded(t *testing.T) {
 	whole(t, again)
 }
 
+// TestCompactionNeedsLittleRoom: to forget what was overwritten needs no second copy of
+// what stays, also where entries are large.
+func TestCompactionNeedsLittleRoom(t *testing.T) {
+	o := options(t)
+	o.Limits.Quota = 64 << 20
+	e, s := loaded(t, o)
+	k := store.NewKeeper(e, store.KeeperOptions{})
+	const size = 100 << 10
+	for range 160 { // just more than half of the room
+		commit(t, e, s, 1, size)
+	}
+	rounds(t, k, 2)
+	if u, _ := e.Usage(); u.InFiles == 0 || u.File > u.Quota*3/4 || u.State != "" {
+		t.Errorf("%+v", u)
+	}
+	whole(t, e)
+}
+
 // TestByAge: what is old goes to a file although it does not fill one.
 func TestByAge(t *testing.T) {
 	e, s := loaded(t, tinyOptions(t))
