@@ -174,7 +174,7 @@ func (f *Fleet) Leader() *lab.Host {
 func (f *Fleet) WaitReady() {
 	f.t.Helper()
 	f.WaitServer()
-	Until(f.t, "all agents to be connected", func() bool { return f.connected() == len(f.Hosts()) })
+	Until(f.t, "all agents to be connected", func() bool { return len(f.connected()) == len(f.Hosts()) })
 	Until(f.t, "all agents to have told what they see", func() bool {
 		leads := f.Host(1)
 		if f.servers > 0 {
@@ -327,8 +327,14 @@ const saidAll = "an agent has told all that it sees"
 // noContact is the exit status of a command that could not reach the server.
 const noContact = 4
 
-// connected counts the hosts that the server has, and learns their identities.
-func (f *Fleet) connected() int {
+// Connected reports whether the agent of a host has a session with the server.
+func (f *Fleet) Connected(h *lab.Host) bool {
+	f.t.Helper()
+	return slices.Contains(f.connected(), h.Name())
+}
+
+// connected are the labels of the hosts that the server has; it learns their identities.
+func (f *Fleet) connected() []string {
 	f.t.Helper()
 	var status struct {
 		Machines []struct {
@@ -337,14 +343,14 @@ func (f *Fleet) connected() int {
 		}
 	}
 	f.read(&status, "status")
-	n := 0
+	var labels []string
 	for _, m := range status.Machines {
 		f.ids[m.Label] = m.ID
 		if m.Connected {
-			n++
+			labels = append(labels, m.Label)
 		}
 	}
-	return n
+	return labels
 }
 
 // Subject is something on a host, as Fettle names it.

@@ -3,7 +3,9 @@
 package spine_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"fettle/internal/fettle"
 	"fettle/lab"
@@ -13,7 +15,8 @@ import (
 // A rack with its switch is cut off: three of seven hosts, fewer than would make those
 // who see it doubt themselves. That is one incident about
 // what they share, which says that rack and switch cannot be told apart, and none about
-// a host; it ends when they are back.
+// a host, also where one of them comes back later than the others; it ends when they are
+// back.
 func TestLabRackCutOff(t *testing.T) {
 	f := start(t, 7, spine.Options{Prepare: func(l *lab.Lab) {
 		if _, err := l.Host(1).Exec(t.Context(), "/bin/sh", "-c", `mkdir -p /etc/fettle && cat > /etc/fettle/topology.yaml <<'EOF'
@@ -40,8 +43,19 @@ EOF`); err != nil {
 	if d := f.Incident(in.ID).Diagnosis; len(d.Unsettled) != 1 || d.Unsettled[0].Causes[0] != key("fettle.switch_silent", "switch:s2") {
 		t.Errorf("that it may be the switch is not said: %+v", d)
 	}
-	if err := f.Heal(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, change := range []func(context.Context) error{
+		f.Heal,
+		func(ctx context.Context) error { return f.Isolate(ctx, f.Host(4)) },
+		func(context.Context) error {
+			spine.Until(t, "two of the rack to be back", func() bool { return f.Connected(f.Host(2)) && f.Connected(f.Host(3)) })
+			time.Sleep(5 * time.Second) // an agent's longest wait between two attempts
+			return nil
+		},
+		f.Heal,
+	} {
+		if err := change(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	f.CheckUntouched(f.WaitFor("fettle.rack_silent", "rack:r2", fettle.Resolved))
 	f.CheckOnly(in.Cause)

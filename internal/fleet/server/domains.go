@@ -47,7 +47,7 @@ type tally struct {
 }
 
 type census struct {
-	hosts, connected, silent, recent int64
+	hosts, connected, returned, silent, recent int64
 }
 
 // count adds a host. One that was not heard of in this term is neither connected nor
@@ -80,6 +80,9 @@ func (t *tally) count(h *host) {
 			c.recent++
 		case h.session != nil:
 			c.connected++
+			if !h.returned.IsZero() && h.s.o.Clock.Now().Sub(h.returned) < h.s.o.LostAfter*returnsNum/returnsDen {
+				c.returned++
+			}
 		case !early:
 			c.silent++
 			if h.s.o.Clock.Now().Sub(h.lost) < h.s.o.LostAfter {
@@ -115,9 +118,13 @@ func (t *tally) observationsOf(s, by fettle.Subject, now time.Time) []fettle.Obs
 		return nil
 	}
 	return []fettle.Observation{{Subject: s, Host: by, Probe: DomainProbe + "." + string(s.Kind()), Asked: now, Facts: fettle.Facts{
-		"hosts": c.hosts, "connected": c.connected, "silent": c.silent, "recent": c.recent,
+		"hosts": c.hosts, "connected": c.connected, "returned": c.returned, "silent": c.silent, "recent": c.recent,
 	}}}
 }
+
+// After returnsNum/returnsDen of LostAfter in which nobody has returned, nobody is on the
+// way back: that is longer than an agent takes from one attempt to the next (wire.Dial).
+const returnsNum, returnsDen = 3, 2
 
 // fewest is how many hosts of a domain must be silent at once before that is more
 // than chance: as many as a burst has (diagnose.DefaultWeights).
@@ -173,6 +180,7 @@ func domainProbes() []fettle.ProbeSpec {
 			Facts: []fettle.FactSpec{
 				{Name: "hosts", Type: fettle.IntFact, Doc: "how many of the fleet's hosts share it"},
 				{Name: "connected", Type: fettle.IntFact, Doc: "of these, how many agents hold a session with the server"},
+				{Name: "returned", Type: fettle.IntFact, Doc: "how many of the connected have returned in the last fifteen seconds after more than ten without a session"},
 				{Name: "silent", Type: fettle.IntFact, Doc: "and how many do not; one that the server has not heard of since it leads is counted after ten seconds"},
 				{Name: "recent", Type: fettle.IntFact, Doc: "how many of the silent fell silent in the last ten seconds"},
 			},
@@ -192,7 +200,9 @@ func domainConditions() []fettle.ConditionSpec {
 			// Once its first host fell silent nobody knows for a while whether the others
 			// follow: it was last seen clear before that, so what it brings about on the
 			// first does not seem to have begun before it.
-			Clear: "self.connected * 2 >= self.hosts && self.recent == 0",
+			// And while its hosts return, one after the other as they try, those that have not
+			// yet are no incidents of their own.
+			Clear: "self.silent == 0 || self.connected * 2 >= self.hosts && self.recent == 0 && self.returned == 0",
 			Delay: domainDelay, Expiry: 6 * agentEvery,
 			Effects:   silenced(d.hosts),
 			NotMended: "it is none of its hosts' faults, and there are no hands on it: look at " + d.look,

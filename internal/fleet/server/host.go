@@ -25,6 +25,7 @@ type host struct {
 	last      about    // of the agent that was heard of last
 	heard     time.Time
 	lost      time.Time // when the last session ended; zero while there is one
+	returned  time.Time // when it was last in contact again after more than LostAfter without
 	unsaid    bool      // the conditions of the lost agent were made unknown
 	frozen    freezeState
 	permit    permitState
@@ -122,6 +123,9 @@ func (h *host) attach(x *session) {
 	x.began = h.s.o.Clock.Now()
 	if h.heard.IsZero() {
 		h.s.came(x.began)
+	}
+	if !h.lost.IsZero() && x.began.Sub(h.lost) >= h.s.o.LostAfter {
+		h.returned = x.began
 	}
 	h.session, h.lost, h.unsaid = x, time.Time{}, false
 	h.last, h.label, h.frozen, h.refuses = x.about, x.label, freezeState{}, ""
