@@ -5,7 +5,6 @@ package spine_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"fettle/internal/fettle"
 	"fettle/lab"
@@ -43,12 +42,16 @@ EOF`); err != nil {
 	if d := f.Incident(in.ID).Diagnosis; len(d.Unsettled) != 1 || d.Unsettled[0].Causes[0] != key("fettle.switch_silent", "switch:s2") {
 		t.Errorf("that it may be the switch is not said: %+v", d)
 	}
+	late := f.Host(4)
+	attempts := func() string { return f.Shell(late, "journalctl -o cat | grep -c 'it is tried again' || true") }
+	tried := ""
 	for _, change := range []func(context.Context) error{
 		f.Heal,
-		func(ctx context.Context) error { return f.Isolate(ctx, f.Host(4)) },
+		func(ctx context.Context) error { return f.Isolate(ctx, late) },
 		func(context.Context) error {
 			spine.Until(t, "two of the rack to be back", func() bool { return f.Connected(f.Host(2)) && f.Connected(f.Host(3)) })
-			time.Sleep(5 * time.Second) // an agent's longest wait between two attempts
+			tried = attempts()
+			spine.Until(t, "the third to try once more in vain", func() bool { return attempts() != tried })
 			return nil
 		},
 		f.Heal,

@@ -243,6 +243,7 @@ func TestFull(t *testing.T) {
 	fill := func(name string, upTo int64) {
 		t.Helper()
 		for i := 0; ; i++ {
+			store.Settle(e)
 			if u, _ := e.Usage(); u.InUse >= upTo {
 				return
 			}
