@@ -298,11 +298,11 @@ func TestSessionBreaksInAStep(t *testing.T) {
 		answered <- err
 	}()
 	<-b.toy.applied
-	from := f.brain.mark()
 	f.stop()
 	if err := <-answered; err == nil || errors.Is(err, loop.ErrNoContact) {
 		t.Errorf("the answer was lost, and the error is %v", err)
 	}
+	from := f.brain.mark() // until it stops the server says now and then who is connected
 	f.start(f.address)
 	b.connected(from, true)
 	d.Token = f.token(6)

@@ -182,8 +182,8 @@ func TestLeaderChanges(t *testing.T) {
 	d := newTwo(t)
 	b := d.through().box("one")
 	b.connected(0, true)
-	from := d.brain.mark()
 	d.stop() // the first server is gone
+	from := d.brain.mark()
 	d.pair.lead(d.second.Subject().Name(), d.at)
 	d.second.Led(d.at)
 	ctx, cancel := context.WithCancel(context.Background())
