@@ -26,6 +26,7 @@ import (
 
 	"fettle/internal/adapter/all"
 	"fettle/internal/face/cli"
+	"fettle/internal/fleet/wire/wiretest"
 	"fettle/packaging"
 	"fettle/runbooks"
 )
@@ -199,7 +200,7 @@ func freePort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: freeport NAME")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := wiretest.Open("")
 	ts.Check(err)
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	ts.Check(l.Close())

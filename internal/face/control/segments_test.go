@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/store"
+	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
@@ -27,16 +27,6 @@ type running struct {
 	t    *testing.T
 	o    Options
 	stop func()
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // start runs a server, a further one with a token, until the test ends or it is stopped.
@@ -129,9 +119,9 @@ func TestServerThatWasAwayGetsTheFiles(t *testing.T) {
 	}
 	defer host.Close()
 	options := func(join *pki.Token) Options {
-		peer := free(t)
+		peer := wiretest.Address(t)
 		return Options{
-			Dir: t.TempDir(), Listen: free(t), Label: "test", Clock: host.Ports().Clock, Version: "test",
+			Dir: t.TempDir(), Listen: wiretest.Address(t), Label: "test", Clock: host.Ports().Clock, Version: "test",
 			Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 				return runbook.Load(fstest.MapFS{}, env, cats)
 			},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/wire"
+	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
@@ -95,7 +95,7 @@ func newSite(t *testing.T, open func(context.Context, string, string) (loop.Stor
 	s.register = pki.NewRegister(s.ca, pki.Folder(s.dir))
 	id := admitted(t, s.ca, s.register)
 	s.agent = Options{
-		Server: "127.0.0.1:0", Identity: id, StateDir: filepath.Join(s.dir, "state"), Rediscover: 10 * time.Millisecond,
+		Identity: id, StateDir: filepath.Join(s.dir, "state"), Rediscover: 10 * time.Millisecond,
 		Machine: memmachine.New(memmachine.Options{Host: id.Name.ID}).Ports(), Adapters: []machine.Adapter{s.lamp},
 		Catalogues: []fettle.Catalogue{server.Catalogue()},
 	}
@@ -156,10 +156,7 @@ func (s *site) up() {
 	// What the agent tells is not fed into the loop: its incidents are not what is
 	// tested, and the log is then only what the test writes.
 	l := loop.New(loop.Options{Mind: mind, Store: s.store, Hands: s.server, Clock: s.agent.Machine.Clock})
-	listener, err := net.Listen("tcp", s.agent.Server)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	listener := wiretest.Listen(s.t, s.agent.Server)
 	s.agent.Server = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

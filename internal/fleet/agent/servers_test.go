@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"fettle/internal/fleet/wire/wiretest"
 )
 
 // Agents spread over the servers, and only those move whose server comes or goes.
@@ -83,23 +85,12 @@ type door struct{ address, to string }
 
 func newDoor(t *testing.T, to string) *door {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &door{l.Addr().String(), to}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return d
+	return &door{wiretest.Address(t), to}
 }
 
 func (d *door) open(t *testing.T) {
 	t.Helper()
-	l, err := net.Listen("tcp", d.address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := wiretest.Listen(t, d.address)
 	t.Cleanup(func() { _ = l.Close() })
 	go func() { // until the listener is closed
 		for {

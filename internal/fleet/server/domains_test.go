@@ -34,7 +34,7 @@ func TestPlacesHostsNotHeardOf(t *testing.T) {
 	lone, _ := f.join("c1") // nothing is known of it
 	f.stop()
 	from := f.brain.mark()
-	f.start("127.0.0.1:0")
+	f.start("")
 	for id, rack := range map[fettle.Subject]fettle.Subject{a.Name.Host(): "rack:east/r1", b.Name.Host(): "rack:east/r2"} {
 		o := f.brain.await(t, from, "place", func(o fettle.Observation) bool { return o.Probe == server.PlaceProbe && o.Subject == id })
 		if !slices.Contains(o.Edges, fettle.Edge{From: id, Rel: fettle.In, To: rack}) || !slices.Contains(o.Edges, fettle.Edge{From: rack, Rel: fettle.In, To: "zone:east"}) {

@@ -16,7 +16,7 @@ func TestMissesNobodyTooEarly(t *testing.T) {
 	away, _ := f.join("away")
 	f.stop()
 	from := f.brain.mark()
-	f.start("127.0.0.1:0")
+	f.start("")
 	first := true
 	f.brain.await(t, from, "the one that does not come is missed", func(o fettle.Observation) bool {
 		if o.Probe != server.AgentProbe || o.Subject != away.Name.Host() {

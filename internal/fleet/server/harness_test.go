@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/wire"
+	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
@@ -194,7 +194,7 @@ func newFleet(t testing.TB, change ...func(*server.Options)) *fleet {
 	for _, c := range change {
 		c(&f.options)
 	}
-	f.start("127.0.0.1:0")
+	f.start("")
 	return f
 }
 
@@ -210,10 +210,7 @@ func (f *fleet) start(address string) {
 
 func (f *fleet) run(s *server.Server, b server.Brain, address string) {
 	f.t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	l := wiretest.Listen(f.t, address)
 	f.server, f.address = s, l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -3,12 +3,12 @@ package server_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"fettle/internal/fleet/server"
+	"fettle/internal/fleet/wire/wiretest"
 )
 
 // heardLog is a log of which each line's text can be waited for.
@@ -38,14 +38,7 @@ func TestOutlives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	nobody := wiretest.Address(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	for _, address := range []string{nobody, d.address} { // one that never was there, and one that stays

@@ -16,6 +16,7 @@ import (
 
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/store"
+	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/loop"
 )
 
@@ -152,15 +153,12 @@ type link struct {
 
 func newLink(t *testing.T, target string) *link {
 	t.Helper()
-	return newLinkAt(t, "127.0.0.1:0", target)
+	return newLinkAt(t, "", target)
 }
 
 func newLinkAt(t *testing.T, address, target string) *link {
 	t.Helper()
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := wiretest.Listen(t, address)
 	k := &link{l: l, target: target, conns: map[net.Conn]bool{}}
 	k.group.Go(k.serve)
 	return k
@@ -252,14 +250,7 @@ func three(t *testing.T, limits store.Limits) ([]*store.Etcd, []*link) {
 		if err := os.WriteFile(authority, pki.PEM(id.Authority()), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		free, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		listen := free.Addr().String()
-		if err := free.Close(); err != nil {
-			t.Fatal(err)
-		}
+		listen := wiretest.Address(t)
 		k := newLink(t, listen)
 		t.Cleanup(k.close)
 		p := &store.Peers{Name: id.Name.ID, Listen: listen, Advertise: k.l.Addr().String(), Address: fmt.Sprint("nowhere:", i),

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/store/storetest"
+	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/incident"
 	"fettle/internal/loop"
 )
@@ -40,16 +40,6 @@ type outsider struct {
 	*clientv3.Client
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func startOutsider(t *testing.T, members int, more ...string) *outsider {
 	t.Helper()
 	o := &outsider{t: t, dirs: map[string]string{}}
@@ -59,8 +49,8 @@ func startOutsider(t *testing.T, members int, more ...string) *outsider {
 	}
 	var peers, all []string
 	for i := range members {
-		peers = append(peers, "http://"+freeAddress(t))
-		o.endpoints = append(o.endpoints, "http://"+freeAddress(t))
+		peers = append(peers, "http://"+wiretest.Address(t))
+		o.endpoints = append(o.endpoints, "http://"+wiretest.Address(t))
 		all = append(all, fmt.Sprintf("m%d=%s", i, peers[i]))
 	}
 	for i := range members {

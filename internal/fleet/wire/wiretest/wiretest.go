@@ -1,0 +1,55 @@
+// Package wiretest gives tests addresses of the loopback that stay theirs while nobody
+// listens there.
+//
+// A port that the kernel chooses, as for "127.0.0.1:0", is one of those that it gives to
+// callers too. While a test's server is down, whoever calls it over and over may be given
+// that very port to call from, and is then connected with itself: the server cannot come
+// back.
+package wiretest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The ports, which are below those that Linux gives to callers (ip_local_port_range).
+const first, ports = 10_000, 22_768
+
+// Open listens on an address, for some seconds if need be until whoever has it lets it go;
+// on a new one where address is empty.
+func Open(address string) (net.Listener, error) {
+	for end := time.Now().Add(10 * time.Second); ; {
+		at := address
+		if at == "" {
+			at = net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(ports)))
+		}
+		l, err := net.Listen("tcp", at)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return l, err
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// Listen is Open for a test, which ends where that fails.
+func Listen(t testing.TB, address string) net.Listener {
+	t.Helper()
+	l, err := Open(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// Address is one at which nobody listens.
+func Address(t testing.TB) string {
+	t.Helper()
+	l := Listen(t, "")
+	defer l.Close()
+	return l.Addr().String()
+}
