@@ -8,6 +8,7 @@
 package wiretest
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -23,12 +24,13 @@ const first, ports = 10_000, 22_768
 // Open listens on an address, for some seconds if need be until whoever has it lets it go;
 // on a new one where address is empty.
 func Open(address string) (net.Listener, error) {
+	var conf net.ListenConfig
 	for end := time.Now().Add(10 * time.Second); ; {
 		at := address
 		if at == "" {
 			at = net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(ports)))
 		}
-		l, err := net.Listen("tcp", at)
+		l, err := conf.Listen(context.Background(), "tcp", at)
 		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
 			return l, err
 		}
