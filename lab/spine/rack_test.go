@@ -3,7 +3,6 @@
 package spine_test
 
 import (
-	"context"
 	"testing"
 
 	"fettle/internal/fettle"
@@ -44,22 +43,18 @@ EOF`); err != nil {
 	}
 	late := f.Host(4)
 	attempts := func() string { return f.Shell(late, "journalctl -o cat | grep -c 'it is tried again' || true") }
-	tried := ""
-	for _, change := range []func(context.Context) error{
-		f.Heal,
-		func(ctx context.Context) error { return f.Isolate(ctx, late) },
-		func(context.Context) error {
-			spine.Until(t, "two of the rack to be back", func() bool { return f.Connected(f.Host(2)) && f.Connected(f.Host(3)) })
-			tried = attempts()
-			spine.Until(t, "the third to try once more in vain", func() bool { return attempts() != tried })
-			return nil
-		},
-		f.Heal,
-	} {
-		if err := change(t.Context()); err != nil {
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	must(f.Heal(t.Context()))
+	must(f.Isolate(t.Context(), late))
+	spine.Until(t, "two of the rack to be back", func() bool { return f.Connected(f.Host(2)) && f.Connected(f.Host(3)) })
+	tried := attempts()
+	spine.Until(t, "the third to try once more in vain", func() bool { return attempts() != tried })
+	must(f.Heal(t.Context()))
 	f.CheckUntouched(f.WaitFor("fettle.rack_silent", "rack:r2", fettle.Resolved))
 	f.CheckOnly(in.Cause)
 	f.CheckUnchanged(before)

@@ -15,6 +15,7 @@ import (
 	"fettle/internal/adapter/adaptertest"
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
+	"fettle/internal/machine/loopback"
 	"fettle/internal/machine/procservices"
 	"fettle/runbooks"
 )
@@ -139,7 +140,7 @@ func (s *suite) action(name string, target fettle.Subject, params fettle.Facts, 
 
 // TestAdapter is the suite that every adapter passes.
 func TestAdapter(t *testing.T) {
-	s := &suite{ports: freePorts(t, 6)}
+	s := &suite{ports: loopback.Ports(t, 6)}
 	m1, cluster := fettle.NewSubject(KindMember, "sys", "m1"), fettle.NewSubject(KindCluster, "sys")
 	id := ""
 	t.Run("identity", func(t *testing.T) {

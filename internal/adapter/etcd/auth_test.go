@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"fettle/internal/fettle"
+	"fettle/internal/machine/loopback"
 )
 
 const secretOfRoot = "hunter2-of-the-cluster"
@@ -113,7 +114,7 @@ func TestAuthUsers(t *testing.T) {
 	as := func(user string) string {
 		return fmt.Sprintf("tls: {ca: %s, cert: %[2]s, key: %[2]s}\n", file("ca"), file(user+".pem"))
 	}
-	ports := freePorts(t, 2)
+	ports := loopback.Ports(t, 2)
 	client := fmt.Sprintf("https://127.0.0.1:%d", ports[0])
 	r := newRig(t, rigOptions{members: 1, ports: ports, tls: as("root"), extra: map[string]string{
 		"LISTEN_CLIENT_URLS": client, "ADVERTISE_CLIENT_URLS": client, "CLIENT_CERT_AUTH": "true",

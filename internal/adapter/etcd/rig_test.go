@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +19,7 @@ import (
 
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
+	"fettle/internal/machine/loopback"
 	"fettle/internal/machine/procservices"
 )
 
@@ -93,7 +91,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	})
 	ports := o.ports
 	if ports == nil {
-		ports = freePorts(t, 2*o.members)
+		ports = loopback.Ports(t, 2*o.members)
 	}
 	for i := range o.members {
 		name := fmt.Sprintf("m%d", i+1)
@@ -327,34 +325,6 @@ func (r *rig) try(m *testMember, action string, target fettle.Subject, params fe
 	res, err := act.Apply(ctx, d)
 	r.t.Logf("%s on %s: %v: %v (%v)", action, target.Name(), time.Since(started).Round(time.Millisecond), res.Notes, preview.Would)
 	return res, err
-}
-
-// portsTaken is where the next free port is looked for: tests that run side by side,
-// and whose members come and go, never get one that another had.
-var portsTaken = func() *atomic.Int64 {
-	var n atomic.Int64
-	n.Store(rand.Int64N(20_000)) // other processes look for ports too
-	return &n
-}()
-
-// freePorts are below those that the kernel hands out by itself: no connection of
-// another test takes one while a member that had it is down.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for tries := 0; len(ports) < n; tries++ {
-		port := 10_000 + int(portsTaken.Add(1)%20_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			if tries > 1000 {
-				t.Fatal(err)
-			}
-			continue
-		}
-		l.Close()
-		ports = append(ports, port)
-	}
-	return ports
 }
 
 // wallClock is a machine.Clock.

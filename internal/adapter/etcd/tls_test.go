@@ -23,6 +23,7 @@ import (
 
 	"fettle/internal/fettle"
 	"fettle/internal/machine"
+	"fettle/internal/machine/loopback"
 	"fettle/internal/machine/procservices"
 )
 
@@ -87,7 +88,7 @@ func TestTLS(t *testing.T) {
 		}
 	}
 	file := func(name string) string { return filepath.Join(dir, name) }
-	ports := freePorts(t, 2)
+	ports := loopback.Ports(t, 2)
 	client := fmt.Sprintf("https://127.0.0.1:%d", ports[0])
 	r := newRig(t, rigOptions{members: 1, ports: ports, tls: fmt.Sprintf("tls: {ca: %s, cert: %s, key: %s}\n", file("ca"), file("cert"), file("key")), extra: map[string]string{
 		"LISTEN_CLIENT_URLS": client, "ADVERTISE_CLIENT_URLS": client, "CLIENT_CERT_AUTH": "true",
@@ -139,7 +140,7 @@ func TestCertificateEnded(t *testing.T) {
 	good, ended := time.Now().Add(72*time.Hour), time.Now().Add(-time.Minute)
 	issue("server", good)
 	issue("client", good)
-	ports := freePorts(t, 2)
+	ports := loopback.Ports(t, 2)
 	client := fmt.Sprintf("https://127.0.0.1:%d", ports[0])
 	tls := fmt.Sprintf("tls: {ca: %s, cert: %[2]s, key: %[2]s}\n", file("ca"), file("client.pem"))
 	r := newRig(t, rigOptions{members: 1, ports: ports, tls: tls, extra: map[string]string{

@@ -26,7 +26,7 @@ import (
 
 	"fettle/internal/adapter/all"
 	"fettle/internal/face/cli"
-	"fettle/internal/fleet/wire/wiretest"
+	"fettle/internal/machine/loopback"
 	"fettle/packaging"
 	"fettle/runbooks"
 )
@@ -200,7 +200,7 @@ func freePort(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: freeport NAME")
 	}
-	l, err := wiretest.Open("")
+	l, err := loopback.Open("")
 	ts.Check(err)
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	ts.Check(l.Close())

@@ -14,11 +14,11 @@ import (
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/store"
-	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
 	"fettle/internal/machine/linuxmachine"
+	"fettle/internal/machine/loopback"
 )
 
 // running is a server that runs.
@@ -119,9 +119,9 @@ func TestServerThatWasAwayGetsTheFiles(t *testing.T) {
 	}
 	defer host.Close()
 	options := func(join *pki.Token) Options {
-		peer := wiretest.Address(t)
+		peer := loopback.Address(t)
 		return Options{
-			Dir: t.TempDir(), Listen: wiretest.Address(t), Label: "test", Clock: host.Ports().Clock, Version: "test",
+			Dir: t.TempDir(), Listen: loopback.Address(t), Label: "test", Clock: host.Ports().Clock, Version: "test",
 			Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
 				return runbook.Load(fstest.MapFS{}, env, cats)
 			},

@@ -18,12 +18,12 @@ import (
 	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/wire"
-	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
 	"fettle/internal/loop"
 	"fettle/internal/machine"
+	"fettle/internal/machine/loopback"
 	"fettle/internal/machine/memmachine"
 )
 
@@ -156,7 +156,7 @@ func (s *site) up() {
 	// What the agent tells is not fed into the loop: its incidents are not what is
 	// tested, and the log is then only what the test writes.
 	l := loop.New(loop.Options{Mind: mind, Store: s.store, Hands: s.server, Clock: s.agent.Machine.Clock})
-	listener := wiretest.Listen(s.t, s.agent.Server)
+	listener := loopback.Listen(s.t, s.agent.Server)
 	s.agent.Server = listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

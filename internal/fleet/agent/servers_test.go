@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"fettle/internal/fleet/wire/wiretest"
+	"fettle/internal/machine/loopback"
 )
 
 // Agents spread over the servers, and only those move whose server comes or goes.
@@ -85,12 +85,12 @@ type door struct{ address, to string }
 
 func newDoor(t *testing.T, to string) *door {
 	t.Helper()
-	return &door{wiretest.Address(t), to}
+	return &door{loopback.Address(t), to}
 }
 
 func (d *door) open(t *testing.T) {
 	t.Helper()
-	l := wiretest.Listen(t, d.address)
+	l := loopback.Listen(t, d.address)
 	t.Cleanup(func() { _ = l.Close() })
 	go func() { // until the listener is closed
 		for {

@@ -79,16 +79,14 @@ func TestLeave(t *testing.T) {
 		defer r.stop()
 		r.stops[3]()
 		r.until("it has left", 10*time.Second, func() bool { return r.hosts[3].now() == killed })
-		// Its word is gossip: once in a hundred times one of them has not heard it, and
-		// finds that nobody answers there.
 		missed := 0
 		r.until("all know that", 10*time.Second, func() bool {
 			missed = 0
 			return r.everyone(3, func(m Member) bool {
-				if m.State == Gone && m.Saw == SawRefusal {
+				if departed(m) && m.State != Left {
 					missed++
 				}
-				return m.State == Left || m.State == Gone && m.Saw == SawRefusal
+				return departed(m)
 			})
 		})
 		if missed > 1 {

@@ -80,7 +80,8 @@ func (t *tally) count(h *host) {
 			c.recent++
 		case h.session != nil:
 			c.connected++
-			if !h.returned.IsZero() && h.s.o.Clock.Now().Sub(h.returned) < h.s.o.LostAfter*returnsNum/returnsDen {
+			// Longer than an agent takes from one attempt to the next (wire.Dial).
+			if h.s.o.Clock.Now().Sub(h.returned) < h.s.o.LostAfter*3/2 {
 				c.returned++
 			}
 		case !early:
@@ -121,10 +122,6 @@ func (t *tally) observationsOf(s, by fettle.Subject, now time.Time) []fettle.Obs
 		"hosts": c.hosts, "connected": c.connected, "returned": c.returned, "silent": c.silent, "recent": c.recent,
 	}}}
 }
-
-// After returnsNum/returnsDen of LostAfter in which nobody has returned, nobody is on the
-// way back: that is longer than an agent takes from one attempt to the next (wire.Dial).
-const returnsNum, returnsDen = 3, 2
 
 // fewest is how many hosts of a domain must be silent at once before that is more
 // than chance: as many as a burst has (diagnose.DefaultWeights).

@@ -84,6 +84,10 @@ func TestCountsTheSilent(t *testing.T) {
 	counted(from, "the other is not", "rack:east/r2", 1, 0, 0)
 	counted(from, "of the zone, two of three", "zone:east", 1, 2, 2)
 	counted(from, "which is not new for ever", "zone:east", 1, 2, 0)
+	got := f.server.Look(t.Context(), []fettle.Look{{Subject: "switch:s1", Probe: server.DomainProbe + ".switch"}, {Subject: "switch:none", Probe: server.DomainProbe + ".switch"}})
+	if n, _ := got[0].Facts.Int("silent"); len(got) != 1 || n != 2 {
+		t.Errorf("asked about a switch, and one that nobody uses: %+v", got)
+	}
 	boxes[0].start(func(o *agent.Options) { o.Machine.Identity.Hostname = "a1" })
 	returned := func(what string, n int64) {
 		t.Helper()
@@ -96,8 +100,4 @@ func TestCountsTheSilent(t *testing.T) {
 	returned("one of the rack is back, so the other may be on its way", 1)
 	from = f.brain.mark()
 	returned("not for ever", 0)
-	got := f.server.Look(t.Context(), []fettle.Look{{Subject: "switch:s1", Probe: server.DomainProbe + ".switch"}, {Subject: "switch:none", Probe: server.DomainProbe + ".switch"}})
-	if n, _ := got[0].Facts.Int("silent"); len(got) != 1 || n != 1 {
-		t.Errorf("asked about a switch, and one that nobody uses: %+v", got)
-	}
 }

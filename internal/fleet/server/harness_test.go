@@ -20,12 +20,12 @@ import (
 	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/wire"
-	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
 	"fettle/internal/judge/runbook"
 	"fettle/internal/loop"
 	"fettle/internal/machine"
+	"fettle/internal/machine/loopback"
 	"fettle/internal/machine/memmachine"
 )
 
@@ -210,7 +210,7 @@ func (f *fleet) start(address string) {
 
 func (f *fleet) run(s *server.Server, b server.Brain, address string) {
 	f.t.Helper()
-	l := wiretest.Listen(f.t, address)
+	l := loopback.Listen(f.t, address)
 	f.server, f.address = s, l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"fettle/internal/fleet/server"
-	"fettle/internal/fleet/wire/wiretest"
+	"fettle/internal/machine/loopback"
 )
 
 // heardLog is a log of which each line's text can be waited for.
@@ -38,7 +38,7 @@ func TestOutlives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := wiretest.Address(t)
+	nobody := loopback.Address(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	for _, address := range []string{nobody, d.address} { // one that never was there, and one that stays

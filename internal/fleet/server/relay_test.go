@@ -18,7 +18,7 @@ import (
 	"fettle/internal/fleet/server"
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/wire"
-	"fettle/internal/fleet/wire/wiretest"
+	"fettle/internal/machine/loopback"
 )
 
 // pair is the servers of a fleet, of which a test says who leads.
@@ -64,7 +64,7 @@ func newTwo(t *testing.T) *two {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := wiretest.Listen(t, "")
+	l := loopback.Listen(t, "")
 	d := &two{fleet: f, pair: p, second: s, at: l.Addr().String()}
 	p.all = map[string]string{"first": f.address, "second": d.at}
 	p.lead(f.server.Subject().Name(), f.address)

@@ -13,8 +13,8 @@ import (
 
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/store/storetest"
-	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/loop"
+	"fettle/internal/machine/loopback"
 )
 
 // refused fails the test unless opening fails with all of these words.
@@ -199,7 +199,7 @@ func TestExistingUsers(t *testing.T) {
 // TestExistingIsWaitedFor: while no member answers a server waits, says why, and goes on
 // when one does.
 func TestExistingIsWaitedFor(t *testing.T) {
-	address, dir := wiretest.Address(t), t.TempDir()
+	address, dir := loopback.Address(t), t.TempDir()
 	told := make(chan error, 1)
 	opened := make(chan error, 1)
 	go func() {

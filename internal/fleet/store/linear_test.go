@@ -16,8 +16,8 @@ import (
 
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/store"
-	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/loop"
+	"fettle/internal/machine/loopback"
 )
 
 // asked is what a server asks of the store: to lead, to append one entry under its
@@ -158,7 +158,7 @@ func newLink(t *testing.T, target string) *link {
 
 func newLinkAt(t *testing.T, address, target string) *link {
 	t.Helper()
-	l := wiretest.Listen(t, address)
+	l := loopback.Listen(t, address)
 	k := &link{l: l, target: target, conns: map[net.Conn]bool{}}
 	k.group.Go(k.serve)
 	return k
@@ -250,7 +250,7 @@ func three(t *testing.T, limits store.Limits) ([]*store.Etcd, []*link) {
 		if err := os.WriteFile(authority, pki.PEM(id.Authority()), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		listen := wiretest.Address(t)
+		listen := loopback.Address(t)
 		k := newLink(t, listen)
 		t.Cleanup(k.close)
 		p := &store.Peers{Name: id.Name.ID, Listen: listen, Advertise: k.l.Addr().String(), Address: fmt.Sprint("nowhere:", i),

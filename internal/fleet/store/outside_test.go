@@ -21,9 +21,9 @@ import (
 
 	"fettle/internal/fleet/store"
 	"fettle/internal/fleet/store/storetest"
-	"fettle/internal/fleet/wire/wiretest"
 	"fettle/internal/judge/incident"
 	"fettle/internal/loop"
+	"fettle/internal/machine/loopback"
 )
 
 // etcdEnv makes this test binary an etcd server with its arguments.
@@ -49,8 +49,8 @@ func startOutsider(t *testing.T, members int, more ...string) *outsider {
 	}
 	var peers, all []string
 	for i := range members {
-		peers = append(peers, "http://"+wiretest.Address(t))
-		o.endpoints = append(o.endpoints, "http://"+wiretest.Address(t))
+		peers = append(peers, "http://"+loopback.Address(t))
+		o.endpoints = append(o.endpoints, "http://"+loopback.Address(t))
 		all = append(all, fmt.Sprintf("m%d=%s", i, peers[i]))
 	}
 	for i := range members {

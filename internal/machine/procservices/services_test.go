@@ -3,7 +3,6 @@ package procservices_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"fettle/internal/machine"
+	"fettle/internal/machine/loopback"
 	"fettle/internal/machine/machinetest"
 	"fettle/internal/machine/procservices"
 )
@@ -158,12 +158,7 @@ func TestEnvironmentFile(t *testing.T) {
 
 func TestReadyByTCP(t *testing.T) {
 	s := run(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := loopback.Address(t)
 	name := define(t, s, procservices.Definition{
 		Name: "tcp", Argv: []string{"/bin/sleep", "1000000"}, Ready: procservices.Ready{TCP: address},
 	})
@@ -182,10 +177,7 @@ func TestReadyByTCP(t *testing.T) {
 			break
 		}
 	}
-	if l, err = net.Listen("tcp", address); err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	defer loopback.Listen(t, address).Close()
 	if r := <-started; r.Result != "done" {
 		t.Errorf("start: %+v", r)
 	}
