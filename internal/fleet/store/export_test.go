@@ -207,6 +207,9 @@ func EmptyBehind(ctx context.Context, e *Etcd) error {
 // Settle has etcd say how large its file is now.
 func Settle(e *Etcd) { e.server.etcd.Server.Backend().ForceCommit() }
 
+// Tighten takes the holes out of etcd's file.
+func Tighten(e *Etcd) error { return e.server.etcd.Server.Backend().Defrag() }
+
 // Records are the incidents that etcd has, by ID.
 func (e *Etcd) Records(ctx context.Context) ([]string, error) {
 	var ids []string
