@@ -77,7 +77,8 @@ func (a *app) serve(ctx context.Context, f serverFlags, open func(context.Contex
 	p := a.printer()
 	r, err := open(ctx, control.Options{
 		Dir: f.dir, Listen: f.listen, Label: name, Adapters: a.Adapters, Books: a.books, Policy: policy, Topology: places, Limits: limits, Clock: h.Ports().Clock, Version: a.Version,
-		Log: logger(a.errOut, f.verbose),
+		Log:     logger(a.errOut, f.verbose),
+		OnCrowd: makeRoom,
 		OnReady: func(address string) {
 			a.event(p, map[string]string{"ready": address}, func() { p.Line("ready: listening on %s", address) })
 		},

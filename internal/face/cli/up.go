@@ -49,6 +49,22 @@ func stayLean() { collectAt(50) }
 // that more would be paid for by each of them.
 const serverGrowth = 25
 
+// crowdGrowth is the same while many agents come at once. What they leave behind is mostly
+// garbage then, and to look through all that lives again and again would take half of the
+// time in which they are let in.
+const crowdGrowth = 100
+
+// makeRoom has the collector do what suits while many come, and give back afterwards what
+// they needed.
+func makeRoom(crowded bool) {
+	if crowded {
+		collectAt(crowdGrowth)
+		return
+	}
+	collectAt(serverGrowth)
+	debug.FreeOSMemory()
+}
+
 func collectAt(percent int) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)

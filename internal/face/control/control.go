@@ -66,6 +66,8 @@ type Options struct {
 	Recorder *loop.Recorder // nil: nothing is recorded
 	// OnReady is told the address once the server listens.
 	OnReady func(address string)
+	// OnCrowd is told when many agents wait to be let in, and when that is over.
+	OnCrowd func(crowded bool)
 }
 
 // Peers is how a server is one of several.
@@ -236,6 +238,9 @@ func (c *Server) Run(ctx context.Context) error {
 	defer closeDoor()
 	run("server", func(context.Context) error { return c.srv.Serve(serving, l) })
 	group.Go(func() { c.keeper().Run(ctx) })
+	if c.o.OnCrowd != nil {
+		group.Go(func() { watchCrowd(ctx, c.o.Clock, c.srv.Crowded, c.o.OnCrowd) })
+	}
 	decide := c.alone
 	if c.servers != nil {
 		decide = c.elected

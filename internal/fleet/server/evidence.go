@@ -135,7 +135,7 @@ func (w *witness) measured(h *watched) member.Measured {
 		x.mu.Unlock()
 	}
 	// The shortest of late is the network's; how late either end wakes up is counted by itself.
-	return member.Measured{OwnDelay: w.lateness.Delay(), TheirDelay: h.health.delay, RoundTrip: h.trip, Loss: h.health.loss}
+	return member.Measured{OwnDelay: w.late, TheirDelay: h.health.delay, RoundTrip: h.trip, Loss: h.health.loss}
 }
 
 func (w *witness) windows() member.Windows {
@@ -201,6 +201,12 @@ func (w *witness) evidence(h *watched) member.Evidence {
 		e.Services = append(e.Services, s)
 	}
 	return e
+}
+
+// unheardOf reports whether nobody has ever seen anything of a host, in this term. The
+// witness's mu is held.
+func (h *watched) unheardOf() bool {
+	return h.session == nil && h.stream.State == member.StreamNever && len(h.by)+len(h.service) == 0 && h.kernel == (member.Kernel{}) && !h.address.IsValid()
 }
 
 // ask has a host that something bad is known of asked by this server itself: over its

@@ -43,17 +43,19 @@ func (s *Server) pulse(ctx context.Context) {
 			return
 		}
 		now, pace := s.o.Clock.Now(), s.pace()
+		crowded := s.gathering()
 		for _, h := range s.all() {
 			if x := h.current(); x != nil {
-				x.beat(now, min(pace, slowest*x.interval))
+				x.beat(now, min(pace, slowest*x.interval), crowded)
 				s.renewPermit(x, now)
 			}
 		}
 	}
 }
 
-// beat pings the agent, where it is time to.
-func (x *session) beat(now time.Time, every time.Duration) {
+// beat pings the agent, where it is time to. While it is crowded nobody is too silent: what
+// was said may lie here unread, and who is sent away is one more that comes.
+func (x *session) beat(now time.Time, every time.Duration, crowded bool) {
 	if now.Sub(x.pinged) < every {
 		return
 	}
@@ -64,7 +66,7 @@ func (x *session) beat(now time.Time, every time.Duration) {
 	id := x.next
 	x.pings[id] = now
 	x.mu.Unlock()
-	if quiet > silence*every {
+	if quiet > silence*every && !crowded {
 		x.cancel(errSilent)
 		return
 	}

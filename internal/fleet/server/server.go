@@ -78,6 +78,7 @@ type Server struct {
 	o        Options
 	identity atomic.Pointer[pki.Identity]
 	self     fettle.Subject
+	shared   []fettle.Subject     // by hosts of which nothing else is known: self alone
 	hostCode map[fettle.Code]bool // conditions that agents judge
 	watchers watchers
 	heads    heads
@@ -128,6 +129,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.self = fettle.NewSubject(KindServer, s.identity.Load().Name.ID)
+	s.shared = []fettle.Subject{s.self}
 	return s, nil
 }
 
@@ -140,6 +142,9 @@ func (s *Server) renew() error {
 	s.identity.Store(id)
 	return nil
 }
+
+// Crowded reports whether many agents wait to be let in.
+func (s *Server) Crowded() bool { return s.turnstile.Crowded() }
 
 // Subject is the server as an observer.
 func (s *Server) Subject() fettle.Subject { return s.self }

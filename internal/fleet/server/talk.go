@@ -152,7 +152,9 @@ func (t *talk) begin(first answer) error {
 	host.mu.Lock()
 	host.authority = authorityState{serial: h.GetAuthoritiesSerial()}
 	host.mu.Unlock()
-	poke(s.authority.wake)
+	if !s.Crowded() { // else it is soon looked anyway whether a change of the authority waits for it
+		poke(s.authority.wake)
+	}
 	s.here(x)
 	// What changed between the questions above and now.
 	switch in, err := s.o.Register.Admitted(ctx, who.name); {

@@ -16,6 +16,7 @@ type term struct {
 	brain   Brain
 	ctx     context.Context
 	began   time.Time
+	joined  int          // hosts, when it began
 	came    atomic.Int64 // when an agent came last that had not been heard of in it, in Unix nanoseconds; 0: none did
 	witness *witness
 	gossip  *gossip
@@ -36,7 +37,7 @@ func (s *Server) Lead(ctx context.Context, brain Brain) error {
 		}
 		return fmt.Errorf("lead: %w", err)
 	}
-	t := &term{brain: brain, ctx: ctx, began: s.o.Clock.Now(), witness: newWitness(s), gossip: newGossip(s)}
+	t := &term{brain: brain, ctx: ctx, began: s.o.Clock.Now(), joined: len(joined), witness: newWitness(s), gossip: newGossip(s)}
 	s.mu.Lock()
 	s.hosts, s.observers = map[fettle.Subject]*host{}, map[look][]*host{}
 	for _, h := range joined {
@@ -69,9 +70,12 @@ const (
 	// gatherPart is for what part of LostAfter no new agent must come for those that are
 	// not there to be missed: two seconds.
 	gatherPart = 5
-	// gatherMost is when they are missed at the latest: ten thousand agents that return
-	// after an outage take half a minute, and the last of them is not lost.
+	// gatherMost is when they are missed at the latest, and gatherEach how much longer that
+	// is for each host: ten thousand agents that return after an outage take half a minute
+	// on a machine of two cores that has nothing else to do. To miss those that still wait
+	// for their turn would be ten thousand incidents, and they take longer then.
 	gatherMost = time.Minute
+	gatherEach = 20 * time.Millisecond
 )
 
 // gathering reports whether agents still come that were not heard of in this term, or
@@ -85,7 +89,7 @@ func (s *Server) gathering() bool {
 	if came := t.came.Load(); came != 0 {
 		last = time.Unix(0, came)
 	}
-	if now.Sub(t.began) >= gatherMost {
+	if now.Sub(t.began) >= gatherMost+time.Duration(t.joined)*gatherEach {
 		return false
 	}
 	return now.Sub(last) < s.o.LostAfter/gatherPart || len(s.begins) > 0 || s.turnstile != nil && s.turnstile.Waiting()

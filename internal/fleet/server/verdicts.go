@@ -10,18 +10,6 @@ import (
 	"fettle/internal/judge/incident"
 )
 
-// longGone counts the hosts of which nothing new is to be expected within a moment: they
-// are asked in pauses of seconds. mu is held.
-func (w *witness) longGone(now time.Time) int {
-	n := 0
-	for _, h := range w.hosts { // any order: they are counted
-		if h.verdict.Life != member.Alive && now.Sub(h.since) > witnessLong {
-			n++
-		}
-	}
-	return n
-}
-
 // enter notes a verdict. mu is held.
 func (w *witness) enter(h *watched, v member.Verdict, now time.Time) {
 	if v.Life != h.verdict.Life {

@@ -24,8 +24,10 @@ const (
 	witnessEvery = 20 * time.Second
 	witnessMost  = 256
 	// witnessShare is how much of the time may go into judging, one part in so many: a
-	// thousand agents that come at once wake it a thousand times.
+	// thousand agents that come at once wake it a thousand times. It pauses for witnessRest
+	// at most, however long judging takes.
 	witnessShare = 10
+	witnessRest  = time.Second
 	// witnessLong is after what time a host in doubt is not looked at in haste any more.
 	witnessLong = 10 * time.Second
 	// witnessServices is how often it is asked what the peers of the services on hosts in
@@ -50,6 +52,7 @@ type witness struct {
 	hosts map[string]*watched
 	rings map[string][]*watched
 	woke  time.Time         // the silence before it may be this server's own sleep
+	late  time.Duration     // this server's own scheduling delay, as of this turn
 	ill   map[string]string // observers that are ill, with why; "" is this server
 	blind bool              // that this server is ill was said
 	said  time.Time         // when that was said last
@@ -206,7 +209,7 @@ func (w *witness) run(ctx context.Context) {
 		}
 		now := w.s.o.Clock.Now()
 		pause = w.turn(ctx, now, now.Sub(before) > 4*(pause+rest))
-		rest = min((witnessShare-1)*w.s.o.Clock.Now().Sub(now), witnessIdle)
+		rest = min((witnessShare-1)*w.s.o.Clock.Now().Sub(now), witnessRest)
 	}
 }
 
@@ -217,9 +220,9 @@ func (w *witness) turn(ctx context.Context, now time.Time, overslept bool) time.
 	if overslept {
 		w.woke = now
 	}
-	pause := witnessIdle
+	w.late = w.lateness.Delay()
 	var some []member.Evidence
-	looks, silent := 0, 0
+	looks, silent, old := 0, 0, 0
 	for _, h := range w.hosts { // any order: they are counted
 		h.stream = w.streamOf(h, now)
 		switch h.stream.State {
@@ -238,14 +241,18 @@ func (w *witness) turn(ctx context.Context, now time.Time, overslept bool) time.
 			h.kernel, h.knock = member.Kernel{}, knocking{}
 			continue
 		}
+		if h.unheardOf() && !w.blind && len(w.ill) == 0 && h.verdict.Life == member.CannotTell && len(h.verdict.Reasons) > 0 {
+			continue // nothing is known of it, as before
+		}
 		w.ask(ctx, h, now)
 		some = append(some, w.evidence(h))
-	}
-	if len(some) > 0 {
-		pause = witnessBusy
-		if len(some) == w.longGone(now) {
-			pause = witnessIdle
+		if h.verdict.Life != member.Alive && now.Sub(h.since) > witnessLong {
+			old++ // nothing new is to be expected within a moment: it is asked in pauses of seconds
 		}
+	}
+	pause := witnessIdle
+	if len(some) > old {
+		pause = witnessBusy
 	}
 	for _, v := range member.JudgeSome(now, some, w.ill, w.rules) {
 		w.enter(w.hosts[v.Host], v, now)

@@ -37,6 +37,8 @@ const (
 	// backlog is how many the kernel keeps: no more than are served before they lose
 	// patience. Those beyond it knock again, as TCP does, after a second.
 	backlog = 512
+	// many is how many that wait are a crowd: what one agent after the other does is not.
+	many = 32
 	// quietAfter is when one that was let in and says nothing does not count as waiting
 	// any more.
 	quietAfter = 250 * time.Millisecond
@@ -73,6 +75,13 @@ func (t *Turnstile) Waiting() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.under > 0 || t.coming > t.listeners
+}
+
+// Crowded reports whether many wait to be let in.
+func (t *Turnstile) Crowded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.under+t.coming-t.listeners >= many
 }
 
 // Listener is l, which takes connections no faster than they get their turn.

@@ -149,3 +149,24 @@ func TestCrowd(t *testing.T) {
 		}
 	})
 }
+
+// TestCrowded: one that waits is no crowd, and none that listens is counted.
+func TestCrowded(t *testing.T) {
+	s := NewTurnstile()
+	s.listeners, s.coming = 2, 2
+	for n := range many {
+		if s.Crowded() {
+			t.Fatalf("%d are a crowd", n)
+		}
+		if !s.takes() {
+			t.Fatal("no more are taken")
+		}
+	}
+	if !s.Crowded() {
+		t.Fatalf("%d are no crowd", many)
+	}
+	s.came()
+	if s.Crowded() {
+		t.Fatal("one less is a crowd still")
+	}
+}
