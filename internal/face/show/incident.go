@@ -34,6 +34,10 @@ func (p *Printer) Condition(c fettle.Condition, severity fettle.Severity) {
 	}
 }
 
+// explainsMost is how many effects of a cause are written: one that takes a zone away has
+// thousands.
+const explainsMost = 50
+
 // Diagnosis writes the causes with the evidence for and against.
 func (p *Printer) Diagnosis(d fettle.Diagnosis) {
 	for _, c := range d.Causes {
@@ -42,10 +46,14 @@ func (p *Printer) Diagnosis(d fettle.Diagnosis) {
 			seen = "supposed, not seen"
 		}
 		p.Text("  cause    ", fmt.Sprintf("%s (%s)", c.ConditionKey, seen))
-		for _, k := range c.Explains {
+		shown := c.Explains[:min(len(c.Explains), explainsMost)]
+		for _, k := range shown {
 			if k != c.ConditionKey {
 				p.Text("    explains ", k.String())
 			}
+		}
+		if more := len(c.Explains) - len(shown); more > 0 {
+			p.Text("    explains ", fmt.Sprintf("%d more (-o json has all)", more))
 		}
 		for _, s := range c.For {
 			p.Text("    for      ", s)

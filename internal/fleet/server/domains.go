@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -54,9 +55,6 @@ type census struct {
 // silent until it had the time to call: a leader that just took over knows of nobody.
 // The host's mu is held.
 func (t *tally) count(h *host) {
-	if h.placed == nil {
-		return
-	}
 	term := h.s.term.Load()
 	early := h.lost.IsZero() && (term == nil || h.s.gathering() || h.s.o.Clock.Now().Sub(term.began) < h.s.o.LostAfter)
 	dead := false
@@ -64,7 +62,7 @@ func (t *tally) count(h *host) {
 		v, _, ok := w.life(h.subject)
 		dead = ok && v.Life == member.Dead
 	})
-	for _, s := range h.placed.place.Shared() {
+	for _, s := range h.shares() {
 		c := t.of[s]
 		if c == nil {
 			if t.of == nil {
@@ -91,6 +89,15 @@ func (t *tally) count(h *host) {
 			}
 		}
 	}
+}
+
+// shares are the things that the host shares with others. All share the server that leads.
+// mu is held.
+func (h *host) shares() []fettle.Subject {
+	if h.placed == nil {
+		return h.s.shared
+	}
+	return append(h.placed.place.Shared(), h.s.self)
 }
 
 // count counts all hosts that are known.
@@ -123,9 +130,14 @@ func (t *tally) observationsOf(s, by fettle.Subject, now time.Time) []fettle.Obs
 	}}}
 }
 
-// fewest is how many hosts of a domain must be silent at once before that is more
-// than chance: as many as a burst has (diagnose.DefaultWeights).
-const fewest = "3"
+// few is how many hosts of a domain must be silent at once before that is more than
+// chance: as many as a burst has (diagnose.DefaultWeights). Where nothing is known that
+// they share but the server it takes some more, so that in a small fleet people are told
+// of each.
+const (
+	few  = 3
+	some = 10
+)
 
 // domainDelay is shorter than lostAfter, so that what hosts share is known to be
 // silent before the first of them is called lost, and longer than a restart of the
@@ -136,10 +148,11 @@ const domainDelay = 4 * time.Second
 // hosts.
 func domains() []domain {
 	return []domain{
-		{fettle.KindPower, "<uses", fettle.Hardware, "a feed that failed, or what hangs on it", wide},
-		{fettle.KindRack, "<in", fettle.Hardware, "its power, its switch, or whatever else stands in it", narrow},
-		{fettle.KindSwitch, "<uses", fettle.Network, "the switch, its uplink, or its configuration", narrow},
-		{fettle.KindZone, "<in <in", fettle.Network, "the way to it, before all that stands in it", wide},
+		{fettle.KindPower, "<uses", fettle.Hardware, "a feed that failed, or what hangs on it", wide, few},
+		{fettle.KindRack, "<in", fettle.Hardware, "its power, its switch, or whatever else stands in it", narrow, few},
+		{fettle.KindSwitch, "<uses", fettle.Network, "the switch, its uplink, or its configuration", narrow, few},
+		{fettle.KindZone, "<in <in", fettle.Network, "the way to it, before all that stands in it", wide, few},
+		{KindServer, "<uses", fettle.Network, "the network of the server that leads, and what else all of them share", whole, some},
 	}
 }
 
@@ -149,15 +162,32 @@ type domain struct {
 	layer fettle.Layer
 	look  string
 	width int
+	least int // hosts that are silent
 }
 
-// What spans many of the others is wide. A rack does not silence the whole zone.
+// What spans many of the others is wide. A rack does not silence the whole zone. But
+// whatever else hosts share is a better cause than that it is the whole fleet.
 const (
-	narrow = iota
+	whole = iota - 1
+	narrow
 	wide
 )
 
-func (d domain) code() fettle.Code { return fettle.Code("fettle." + string(d.kind) + "_silent") }
+func (d domain) code() fettle.Code { return fettle.Code("fettle." + d.name() + "_silent") }
+
+func (d domain) title() string {
+	if d.width == whole {
+		return "{silent} of the {hosts} hosts of the fleet are silent at once"
+	}
+	return "{silent} of {hosts} hosts on one " + d.name() + " are silent at once"
+}
+
+func (d domain) name() string {
+	if d.kind == KindServer {
+		return "fleet"
+	}
+	return string(d.kind)
+}
 
 // domainProbes and domainConditions are the server's catalogue of what hosts share.
 func domainProbes() []fettle.ProbeSpec {
@@ -191,9 +221,9 @@ func domainConditions() []fettle.ConditionSpec {
 	var list []fettle.ConditionSpec
 	for _, d := range domains() {
 		spec := fettle.ConditionSpec{
-			Code: d.code(), Title: "{silent} of {hosts} hosts on one " + string(d.kind) + " are silent at once",
+			Code: d.code(), Title: d.title(),
 			Kind: d.kind, Layer: d.layer, Severity: fettle.Critical, Scope: fettle.ClusterScope, Probe: DomainProbe + "." + string(d.kind),
-			Raise: "self.silent >= " + fewest + " && self.silent * 2 > self.hosts",
+			Raise: fmt.Sprintf("self.silent >= %d && self.silent * 2 > self.hosts", d.least),
 			// Once its first host fell silent nobody knows for a while whether the others
 			// follow: it was last seen clear before that, so what it brings about on the
 			// first does not seem to have begun before it.
@@ -203,7 +233,10 @@ func domainConditions() []fettle.ConditionSpec {
 			Delay: domainDelay, Expiry: 6 * agentEvery,
 			Effects:   silenced(d.hosts),
 			NotMended: "it is none of its hosts' faults, and there are no hands on it: look at " + d.look,
-			Doc:       "More than half of the hosts that share it, and at least three, lost contact with the server. What they share is asked before any of them is touched. By hand: fettle hosts, then " + d.look + ".",
+			Doc:       fmt.Sprintf("More than half of the hosts that share it, and at least %d, have no contact with the server. What they share is asked before any of them is touched. By hand: fettle hosts, then %s.", d.least, d.look),
+		}
+		if d.width == whole { // a host that two kinds of witness hold for dead is more than not heard here
+			spec.Effects = spec.Effects[:1]
 		}
 		if d.kind == fettle.KindZone { // hosts whose rack is not known stand in it directly
 			spec.Effects = append(spec.Effects, silenced("<in")...)

@@ -101,3 +101,20 @@ func TestCountsTheSilent(t *testing.T) {
 	from = f.brain.mark()
 	returned("not for ever", 0)
 }
+
+// All hosts share the server that leads, also those of which nothing else is known: in
+// the graph, and in what is counted.
+func TestCountsTheFleet(t *testing.T) {
+	f := newFleet(t)
+	f.box("here").connected(0, true)
+	away, _ := f.join("away")
+	self := f.server.Subject()
+	f.brain.await(t, 0, "one of two is silent", func(o fettle.Observation) bool {
+		n, _ := o.Facts.Int("hosts")
+		silent, _ := o.Facts.Int("silent")
+		return o.Subject == self && o.Probe == server.DomainProbe+"."+string(server.KindServer) && n == 2 && silent == 1
+	})
+	f.brain.await(t, 0, "the one that is not there is the server's", func(o fettle.Observation) bool {
+		return o.Subject == away.Name.Host() && o.Probe == server.AgentProbe && slices.Equal(o.Edges, []fettle.Edge{{From: o.Subject, Rel: fettle.Uses, To: self}})
+	})
+}

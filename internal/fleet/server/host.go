@@ -16,6 +16,7 @@ import (
 type host struct {
 	subject fettle.Subject
 	s       *Server
+	edges   []fettle.Edge // of what is observed of the agent: it is the server's
 
 	mu        sync.Mutex // guards what follows; inputs are fed while it is held, so that they stay in order
 	label     string
@@ -63,7 +64,7 @@ type judged struct {
 func (s *Server) host(subject fettle.Subject) *host {
 	h := s.hosts[subject]
 	if h == nil {
-		h = &host{subject: subject, s: s, seen: map[look]*seen{}, judged: map[fettle.ConditionKey]judged{}}
+		h = &host{subject: subject, s: s, edges: []fettle.Edge{{From: subject, Rel: fettle.Uses, To: s.self}}, seen: map[look]*seen{}, judged: map[fettle.ConditionKey]judged{}}
 		s.hosts[subject] = h
 	}
 	return h
@@ -165,7 +166,7 @@ func (h *host) agent() fettle.Observation {
 	if h.last.incarnation != "" {
 		facts["incarnation"], facts["boot_id"], facts["version"] = h.last.incarnation, h.last.bootID, h.last.version
 	}
-	return fettle.Observation{Subject: h.subject, Host: h.s.self, Probe: AgentProbe, Asked: h.s.o.Clock.Now(), Facts: facts}
+	return fettle.Observation{Subject: h.subject, Host: h.s.self, Probe: AgentProbe, Asked: h.s.o.Clock.Now(), Facts: facts, Edges: h.edges}
 }
 
 // feedAgents says of every host whether its agent is connected, and makes

@@ -23,7 +23,7 @@ func (m *Mind) conditionChanged(before, after fettle.Condition) {
 		if after.ConditionKey == r.Cause {
 			r.over = after.State == fettle.No
 		}
-		if before.State == after.State {
+		if before.State == after.State || len(r.Conditions) > apiece && after.ConditionKey != r.Cause {
 			continue
 		}
 		switch after.State {
@@ -108,10 +108,16 @@ func (m *Mind) recordFor(key fettle.ConditionKey, g diagnose.Group) *Record {
 	}, Progress: Progress{Phase: PhaseIdle, Since: m.now}}
 	m.remember(r)
 	m.opens(key, r.ID)
+	raised := 0
 	for _, k := range g.Members {
 		if c, ok := m.world.Condition(k); ok && c.Raised() {
-			m.tell(r, fettle.Event{Kind: fettle.EvRaised, Text: m.say(c), At: m.now, Took: m.now.Sub(c.FirstSeen)})
+			if raised++; raised <= namesMost || k == key {
+				m.tell(r, fettle.Event{Kind: fettle.EvRaised, Text: m.say(c), At: m.now, Took: m.now.Sub(c.FirstSeen)})
+			}
 		}
+	}
+	if raised > namesMost {
+		m.tell(r, fettle.Event{Kind: fettle.EvRaised, Text: fmt.Sprintf("in all %d conditions that may have one cause", raised)})
 	}
 	return r
 }
@@ -133,32 +139,60 @@ func (m *Mind) update(r *Record, c fettle.Cause, g diagnose.Group) {
 	conds := append([]fettle.ConditionKey{c.ConditionKey}, c.Explains...)
 	slices.SortFunc(conds, fettle.ConditionKey.Compare)
 	conds = slices.Compact(conds)
-	same := slices.Equal(conds, r.Conditions) && sameCauses(r.Diagnosis.Causes, g.Diagnosis.Causes)
+	same := slices.Equal(conds, r.Conditions) && sameCauses(r.Diagnosis.Causes, g.Diagnosis.Causes) || r.about(len(c.Explains)) && sameButEffects(r.Diagnosis.Causes, g.Diagnosis.Causes)
 	m.explains(r, conds)
 	r.Diagnosis = g.Diagnosis
 	m.poke(r)
 	if same {
 		return
 	}
+	r.effects = len(c.Explains)
 	text := "the cause is " + m.Title(c.ConditionKey) + " (" + c.String() + ")"
 	if c.Code == "" {
 		text = "what is ill is the observer " + string(c.Subject) + " itself"
 	}
 	if len(c.Explains) > 0 {
 		var names []string
+		more := 0
 		for _, k := range c.Explains {
-			if k != c.ConditionKey {
+			switch {
+			case k == c.ConditionKey:
+			case len(names) < namesMost:
 				names = append(names, k.String())
+			default:
+				more++
 			}
 		}
 		if len(names) > 0 {
 			text += "; it explains " + strings.Join(names, ", ")
+		}
+		if more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
 		}
 	}
 	if !c.Observed {
 		text += "; it is supposed, not seen"
 	}
 	m.tell(r, fettle.Event{Kind: fettle.EvDiagnosed, Text: text})
+}
+
+// A cause that takes a zone away has thousands of effects, that come and go one by one. To
+// tell of each, and each time name all, would fill the store.
+const (
+	// namesMost is how many effects are named at once. Of more the story tells when there
+	// are twice or half as many as it said last.
+	namesMost = 16
+	// apiece is up to how many it tells when one of them comes or goes.
+	apiece = 100
+)
+
+// about reports whether the story has said that there are about as many effects.
+func (r *Record) about(n int) bool {
+	return min(n, r.effects) > namesMost && n < 2*r.effects && r.effects < 2*n
+}
+
+func sameButEffects(a, b []fettle.Cause) bool {
+	return slices.EqualFunc(a, b, func(x, y fettle.Cause) bool { return x.ConditionKey == y.ConditionKey && x.Observed == y.Observed })
 }
 
 func sameCauses(a, b []fettle.Cause) bool {

@@ -89,6 +89,7 @@ type Record struct {
 	restored bool     // it is from before this mind; not kept
 	poked    bool     // something that it depends on changed; not kept
 	over     bool     // its cause was seen to end, and not since to be there; not kept
+	effects  int      // how many its story said last; not kept
 	Progress Progress `json:"progress"`
 }
 
