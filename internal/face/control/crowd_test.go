@@ -1,6 +1,8 @@
 package control
 
 import (
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,27 +24,35 @@ func (synced) After(d time.Duration) (<-chan time.Time, func()) {
 // while; not each time the last of a few is in.
 func TestCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		many := true
+		var many atomic.Bool
+		var mu sync.Mutex
 		var told []bool
-		go watchCrowd(t.Context(), synced{}, func() bool { return many }, func(crowded bool) { told = append(told, crowded) })
+		go watchCrowd(t.Context(), synced{}, many.Load, func(crowded bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, crowded)
+		})
 		pass := func(d time.Duration, want ...bool) {
 			t.Helper()
 			<-time.After(d)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if len(told) != len(want) || len(want) > 0 && told[len(told)-1] != want[len(want)-1] {
 				t.Fatalf("told %v, want %v", told, want)
 			}
 		}
+		many.Store(true)
 		pass(crowdEvery, true)
-		many = false
+		many.Store(false)
 		pass(crowdOver/2, true)
-		many = true
+		many.Store(true)
 		pass(crowdEvery, true)
-		many = false
+		many.Store(false)
 		pass(crowdOver-crowdEvery, true)
 		pass(crowdEvery, true, false)
 		pass(time.Minute, true, false)
-		many = true
+		many.Store(true)
 		pass(crowdEvery, true, false, true)
 	})
 }
