@@ -57,7 +57,7 @@ func cutAll(f *faults, from, to []*Host) error {
 // Isolate cuts a host off from all others and from the lab's bridge, both ways.
 func (l *Lab) Isolate(ctx context.Context, h *Host) error {
 	return l.net.change(ctx, func(f *faults) error {
-		f.cut[way{from: h.port()}], f.cut[way{to: h.port()}] = true, true
+		f.isolate(h)
 		return nil
 	})
 }
@@ -120,11 +120,13 @@ func (l *Lab) Heal(ctx context.Context) error {
 	return l.net.change(ctx, func(f *faults) error { *f = newFaults(); return nil })
 }
 
+func (f *faults) isolate(h *Host) { f.cut[way{from: h.port()}], f.cut[way{to: h.port()}] = true, true }
+
 // HealExcept takes all faults away and leaves one host cut off from all others, in one change: at no moment is it heard.
 func (l *Lab) HealExcept(ctx context.Context, h *Host) error {
 	return l.net.change(ctx, func(f *faults) error {
 		*f = newFaults()
-		f.cut[way{from: h.port()}], f.cut[way{to: h.port()}] = true, true
+		f.isolate(h)
 		return nil
 	})
 }

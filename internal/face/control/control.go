@@ -66,7 +66,7 @@ type Options struct {
 	Recorder *loop.Recorder // nil: nothing is recorded
 	// OnReady is told the address once the server listens.
 	OnReady func(address string)
-	// OnCrowd is told when many agents wait to be let in, and when that is over.
+	// OnCrowd is told when many agents wait to be let in, and when that is over; nil: nobody is.
 	OnCrowd func(crowded bool)
 }
 

@@ -231,15 +231,12 @@ func domainConditions() []fettle.ConditionSpec {
 			// yet are no incidents of their own.
 			Clear: "self.silent == 0 || self.connected * 2 >= self.hosts && self.recent == 0 && self.returned == 0",
 			Delay: domainDelay, Expiry: 6 * agentEvery,
-			Effects:   silenced(d.hosts),
+			Effects:   d.silences(d.hosts),
 			NotMended: "it is none of its hosts' faults, and there are no hands on it: look at " + d.look,
 			Doc:       fmt.Sprintf("More than half of the hosts that share it, and at least %d, have no contact with the server. What they share is asked before any of them is touched. By hand: fettle hosts, then %s.", d.least, d.look),
 		}
-		if d.width == whole { // a host that two kinds of witness hold for dead is more than not heard here
-			spec.Effects = spec.Effects[:1]
-		}
 		if d.kind == fettle.KindZone { // hosts whose rack is not known stand in it directly
-			spec.Effects = append(spec.Effects, silenced("<in")...)
+			spec.Effects = append(spec.Effects, d.silences("<in")...)
 		}
 		// Where the same hosts share several things, all of them are silent at once. What
 		// is wider can be the cause of what is narrower; of two that are alike nobody can
@@ -257,13 +254,15 @@ func domainConditions() []fettle.ConditionSpec {
 	return list
 }
 
-// silenced is what a domain that went silent brings about on its hosts: nobody hears
-// their agents, and, where the witnesses are elsewhere, nor them.
-func silenced(hosts fettle.Path) []fettle.EffectOn {
-	return []fettle.EffectOn{
-		{Condition: "fettle.agent_lost", Path: hosts, Surely: fettle.Often, Within: time.Minute},
-		{Condition: "fettle.host_dead", Path: hosts, Surely: fettle.Sometimes, Within: time.Minute},
+// silences is what a domain that went silent brings about on its hosts: nobody hears
+// their agents, and, where the witnesses are elsewhere, nor them. That the server hears
+// nobody makes no host dead: two kinds of witness say that.
+func (d domain) silences(hosts fettle.Path) []fettle.EffectOn {
+	effects := []fettle.EffectOn{{Condition: "fettle.agent_lost", Path: hosts, Surely: fettle.Often, Within: time.Minute}}
+	if d.width != whole {
+		effects = append(effects, fettle.EffectOn{Condition: "fettle.host_dead", Path: hosts, Surely: fettle.Sometimes, Within: time.Minute})
 	}
+	return effects
 }
 
 // others are the ways from one shared thing to others of another kind: through the

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"fettle/internal/fettle"
 	"fettle/internal/fleet/server"
-	"fettle/internal/judge/expr"
 	"fettle/internal/judge/incident"
-	"fettle/internal/judge/runbook"
 )
 
 // silence is a mind that is told as a server tells it which hosts are connected.
@@ -32,16 +29,7 @@ const leads fettle.Subject = "fettle-server:s1"
 
 func newSilence(t *testing.T, hosts, rack int) *silence {
 	t.Helper()
-	m, err := incident.New(incident.Options{
-		Catalogues: []fettle.Catalogue{server.Catalogue()}, Evaluates: []fettle.Scope{fettle.ClusterScope},
-		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
-			return runbook.Load(fstest.MapFS{}, env, cats)
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &silence{Mind: m, t: t, at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), away: map[fettle.Subject]bool{}, back: map[fettle.Subject]time.Time{}, rack: rack}
+	s := &silence{Mind: serverMind(t), t: t, at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), away: map[fettle.Subject]bool{}, back: map[fettle.Subject]time.Time{}, rack: rack}
 	for i := range hosts {
 		s.hosts = append(s.hosts, fettle.HostSubject(fmt.Sprintf("h%05d", i)))
 	}

@@ -139,7 +139,8 @@ func (m *Mind) update(r *Record, c fettle.Cause, g diagnose.Group) {
 	conds := append([]fettle.ConditionKey{c.ConditionKey}, c.Explains...)
 	slices.SortFunc(conds, fettle.ConditionKey.Compare)
 	conds = slices.Compact(conds)
-	same := slices.Equal(conds, r.Conditions) && sameCauses(r.Diagnosis.Causes, g.Diagnosis.Causes) || r.about(len(c.Explains)) && sameButEffects(r.Diagnosis.Causes, g.Diagnosis.Causes)
+	effects := !r.about(len(c.Explains)) // each of them counts
+	same := sameCauses(r.Diagnosis.Causes, g.Diagnosis.Causes, effects) && (!effects || slices.Equal(conds, r.Conditions))
 	m.explains(r, conds)
 	r.Diagnosis = g.Diagnosis
 	m.poke(r)
@@ -191,13 +192,10 @@ func (r *Record) about(n int) bool {
 	return min(n, r.effects) > namesMost && n < 2*r.effects && r.effects < 2*n
 }
 
-func sameButEffects(a, b []fettle.Cause) bool {
-	return slices.EqualFunc(a, b, func(x, y fettle.Cause) bool { return x.ConditionKey == y.ConditionKey && x.Observed == y.Observed })
-}
-
-func sameCauses(a, b []fettle.Cause) bool {
+// sameCauses compares causes, with the effects of each or without.
+func sameCauses(a, b []fettle.Cause, effects bool) bool {
 	return slices.EqualFunc(a, b, func(x, y fettle.Cause) bool {
-		return x.ConditionKey == y.ConditionKey && x.Observed == y.Observed && slices.Equal(x.Explains, y.Explains)
+		return x.ConditionKey == y.ConditionKey && x.Observed == y.Observed && (!effects || slices.Equal(x.Explains, y.Explains))
 	})
 }
 

@@ -33,8 +33,9 @@ func benchRack(i int) (rack, zone, sw, power fettle.Subject) {
 		fettle.NewSubject(fettle.KindSwitch, fmt.Sprint("s", r)), fettle.NewSubject(fettle.KindPower, fmt.Sprint("f", r%4))
 }
 
-func newRackFleet(b testing.TB) *rackFleet {
-	b.Helper()
+// serverMind is one that knows nothing but what a server itself observes.
+func serverMind(tb testing.TB) *incident.Mind {
+	tb.Helper()
 	m, err := incident.New(incident.Options{
 		Catalogues: []fettle.Catalogue{server.Catalogue()}, Evaluates: []fettle.Scope{fettle.ClusterScope},
 		Books: func(env *expr.Env, cats []fettle.Catalogue) (*runbook.Set, error) {
@@ -42,8 +43,14 @@ func newRackFleet(b testing.TB) *rackFleet {
 		},
 	})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
+	return m
+}
+
+func newRackFleet(b testing.TB) *rackFleet {
+	b.Helper()
+	m := serverMind(b)
 	f := &rackFleet{mind: m, at: start}
 	for i := range benchHosts {
 		h := fettle.HostSubject(fmt.Sprintf("h%04d", i))
