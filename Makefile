@@ -65,7 +65,7 @@ test: ## Vet and test everything that needs no root; a real sshd is the one thin
 	go test -parallel 6 $(TESTFLAGS) ./... # most of what takes time waits
 
 .PHONY: race
-race: ## The same tests under the race detector (needs gcc)
+race: ## The same tests in short under the race detector (needs gcc)
 	.ci/race $(TESTFLAGS)
 
 .PHONY: fuzz-seeds

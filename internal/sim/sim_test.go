@@ -48,6 +48,9 @@ func TestSeeds(t *testing.T) {
 		}
 		return
 	}
+	if testing.Short() {
+		*seeds = min(*seeds, 6)
+	}
 	var next, events, steps, mended, calls atomic.Int64
 	hashes := make([]string, *seeds)
 	next.Store(int64(*from))
@@ -90,6 +93,9 @@ func TestSeeds(t *testing.T) {
 func TestReplaysExactly(t *testing.T) {
 	lib := know(t)
 	first, last := *from, *from+5
+	if testing.Short() {
+		last = first
+	}
 	if *one != 0 {
 		first, last = *one, *one
 	}
