@@ -14,6 +14,8 @@ SIM_SEEDS ?= 2000
 # How many seeds of whole fleets it runs besides, and how many agents in one fleet.
 WHOLE_SEEDS ?= 20
 WHOLE_HOSTS ?= 1000
+# Which tests `make lab-test` runs, by -run or -skip.
+LABFLAGS ?=
 # How long one benchmark runs in `make bench`.
 BENCHTIME ?= 1s
 
@@ -94,7 +96,7 @@ guards-test: ## Show that each guard matters: without it a seed breaks an invari
 .PHONY: lab-test
 lab-test: ## Test on real Debian hosts with real systems (root)
 	@if [ "$$(id -u)" != 0 ]; then echo "make lab-test boots hosts and needs root: sudo make lab-test" >&2; exit 1; fi
-	packages=$$(.ci/lab-packages); go test -tags lab -p 1 -count=1 -timeout 55m -v $$packages
+	packages=$$(.ci/lab-packages); go test -tags lab -p 1 -count=1 -timeout 55m $(LABFLAGS) -v $$packages
 
 # The commit that `make skew-test` takes for the release before this one.
 OLDER ?= a2d1c8c

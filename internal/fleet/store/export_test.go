@@ -207,6 +207,13 @@ func EmptyBehind(ctx context.Context, e *Etcd) error {
 // Settle has etcd say how large its file is now.
 func Settle(e *Etcd) { e.server.etcd.Server.Backend().ForceCommit() }
 
+// Abreast waits until a server has all that was written before, and settles it.
+func Abreast(ctx context.Context, e *Etcd) error {
+	_, err := e.get(ctx, keyHead) // linearizable, so answered when all is applied here
+	Settle(e)
+	return err
+}
+
 // Tighten takes the holes out of etcd's file.
 func Tighten(e *Etcd) error { return e.server.etcd.Server.Backend().Defrag() }
 

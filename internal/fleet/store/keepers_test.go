@@ -264,6 +264,11 @@ func TestDefragmentedOneAfterTheOther(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for _, e := range stores { // one that is behind would say of itself that it is small
+		if err := store.Abreast(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := store.EmptyBehind(t.Context(), stores[0]); err != nil {
 		t.Fatal(err)
 	}
