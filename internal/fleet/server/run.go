@@ -16,6 +16,7 @@ import (
 	"fettle/internal/fleet/pki"
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/guard"
+	"fettle/internal/loop"
 )
 
 const (
@@ -90,7 +91,7 @@ func (a *admin) run(r *wire.RunRequest, out teller, signs *signatures) error {
 		act.Run = signs.id
 	}
 	if err := log.Record(ctx, "run", act.begins(), act); err != nil {
-		return status.Errorf(codes.Unavailable, "nothing was run, since it could not be recorded: %v (try again)", err)
+		return unrecorded(err)
 	}
 	runner := &agentRunner{s: a.s, by: callerOf(ctx).name.ID, role: act.Role, limit: int64(o.Limit), alive: o.Notice * 2 / 5, signs: signs}
 	ctx, cancel := context.WithCancel(ctx)
@@ -123,6 +124,15 @@ func (a *admin) run(r *wire.RunRequest, out teller, signs *signatures) error {
 		return err
 	}
 	return out.Send(&wire.RunResponse{What: &wire.RunResponse_Summary{Summary: data}})
+}
+
+// unrecorded tells a caller why nothing was run.
+func unrecorded(err error) error {
+	const what = "nothing was run, since it could not be recorded: %v"
+	if errors.Is(err, loop.ErrFull) { // which says what to do
+		return status.Errorf(codes.ResourceExhausted, what, err)
+	}
+	return status.Errorf(codes.Unavailable, what+" (try again)", err)
 }
 
 // runOptions checks what a caller asks for.

@@ -27,6 +27,7 @@ import (
 	"fettle/internal/fleet/wire"
 	"fettle/internal/judge/guard"
 	"fettle/internal/judge/incident"
+	"fettle/internal/loop"
 	"fettle/internal/machine/linuxmachine"
 )
 
@@ -431,26 +432,38 @@ func gone(t *testing.T, pid int) {
 	t.Error("the command said no process")
 }
 
-// TestRunUnrecorded: where what people do cannot be recorded, nothing is run.
+// TestRunUnrecorded: where what people do cannot be recorded, nothing is run. That the
+// store is full is no want of contact, and not to be tried again.
 func TestRunUnrecorded(t *testing.T) {
-	f := newFleet(t)
-	f.stop()
-	s, err := server.New(f.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.run(s, deaf{f.brain}, "")
-	f.runner(everybody)
-	got := run(t.Context(), f.admin(pki.RoleAdmin), argv("true"), nil)
-	if status.Code(got.err) != codes.Unavailable || !strings.Contains(got.err.Error(), "nothing was run") || len(got.results) != 0 {
-		t.Errorf("%+v", got)
+	for _, c := range []struct {
+		err  error
+		code codes.Code
+	}{
+		{errors.New("the store does not answer"), codes.Unavailable},
+		{fmt.Errorf("record run: %w", loop.ErrFull), codes.ResourceExhausted},
+	} {
+		f := newFleet(t)
+		f.stop()
+		s, err := server.New(f.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.run(s, deaf{f.brain, c.err}, "")
+		f.runner(everybody)
+		got := run(t.Context(), f.admin(pki.RoleAdmin), argv("true"), nil)
+		if status.Code(got.err) != c.code || !strings.Contains(got.err.Error(), "nothing was run") || len(got.results) != 0 {
+			t.Errorf("%v: %+v", c.err, got)
+		}
 	}
 }
 
 // deaf is a brain that cannot keep anything.
-type deaf struct{ *brain }
+type deaf struct {
+	*brain
+	why error
+}
 
-func (deaf) Record(context.Context, string, string, any) error { return errors.New("no room") }
+func (d deaf) Record(context.Context, string, string, any) error { return d.why }
 
 // TestRunHostileAgent: an agent of a version without commands is refused one; one
 // that takes it and hangs is named in time and given up as hung; one that says more
