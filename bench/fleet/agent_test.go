@@ -73,11 +73,15 @@ func (a *mini) run(ctx context.Context, ends *ends) {
 }
 
 func (a *mini) session(ctx context.Context) error {
-	stream, err := wire.Dialer(nil).Direct(ctx, a.address, pki.ClientTLS(func() *pki.Identity { return a.id }, time.Now))
+	conn, err := wire.Dial(a.address, pki.ClientTLS(func() *pki.Identity { return a.id }, time.Now))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = stream.CloseSend() }()
+	defer conn.Close()
+	stream, err := wire.NewAgentServiceClient(conn).Session(ctx)
+	if err != nil {
+		return err
+	}
 	raw := func(m *wire.SessionRequest) error {
 		m.NowNs = time.Now().UnixNano()
 		return stream.Send(m)
