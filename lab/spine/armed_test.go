@@ -137,7 +137,6 @@ func reverted(t *testing.T, f *spine.Fleet, h *lab.Host, in fettle.Incident) {
 // and it takes itself back, also while everything is frozen, and though the process
 // that takes it back is killed while it waits.
 func TestLabArmedCutOff(t *testing.T) {
-	t.Parallel() // it mostly waits
 	f, h, in := cutOff(t)
 	f.Shell(h, "systemctl kill -s KILL 'fettle-revert@*'")
 	f.Shell(f.Host(1), spine.Program+" freeze --why test")
@@ -149,7 +148,6 @@ func TestLabArmedCutOff(t *testing.T) {
 
 // The same with the agent killed, and not there while its change is taken back.
 func TestLabArmedAgentKilled(t *testing.T) {
-	t.Parallel() // it mostly waits
 	f, h, in := cutOff(t)
 	f.Shell(h, "systemctl kill -s KILL "+spine.AgentUnit)
 	spine.Until(t, "the ruleset to be taken back without an agent", func() bool { return !blocked(f, h) })

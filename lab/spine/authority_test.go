@@ -108,7 +108,6 @@ func split(t *testing.T, f *spine.Fleet, h *lab.Host) {
 // when it begins. What fails is mended at each stage; at the end certificates of the old
 // authority are refused by every server and its store, and the log is whole.
 func TestLabRotateAuthority(t *testing.T) {
-	t.Parallel() // it mostly waits
 	f := start(t, 4, spine.Options{Servers: 3, Policy: "permit_life: 1m\n"})
 	h := f.Host(4)
 	split(t, f, h)
@@ -241,7 +240,6 @@ func longestGap(t *testing.T, f *spine.Fleet, h *lab.Host) (longest time.Duratio
 // forgotten. The next leader goes on, the killed one is started again, by Fettle, and
 // follows; at the end there is one authority, and one log.
 func TestLabRotateAuthorityLeaderKilled(t *testing.T) {
-	t.Parallel() // it mostly waits
 	f := start(t, 3, spine.Options{Servers: 3, Policy: "permit_life: 1m\n"})
 	old := identityOf(t, f.Host(1), pki.RoleAdmin, spine.StateDir+"/admin/admin.pem").Pin()
 	kill := func(when string) {

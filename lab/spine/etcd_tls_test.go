@@ -158,7 +158,6 @@ func (f *tlsFleet) member(h *lab.Host) fettle.Subject {
 // certificate is the cause, the member that nobody takes in its symptom, and it is
 // not started once more. A new file mends it.
 func TestLabEtcdCertificates(t *testing.T) {
-	t.Parallel() // it mostly waits
 	f := startTLS(t)
 	for _, h := range f.Hosts() {
 		if found, r := doctor(t, h); r.Code != 0 || len(found.Conditions) != 0 || len(found.NotSeen) != 0 {
