@@ -399,9 +399,6 @@ func (sp *serverProcess) exchange(ctx context.Context, d fettle.Dispatch, recove
 	case o := <-got:
 		sp.s.e.cancel(end)
 		o.Key = d.Key
-		if o.Class == fettle.Refused { // the mind takes it for not done, whatever its fate
-			sp.s.landed([]string{d.Key})
-		}
 		return o, nil
 	case <-late:
 	case <-l.gone:

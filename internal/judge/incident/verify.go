@@ -22,7 +22,7 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 		p.Again, p.Refused, p.RefusalTold = 0, time.Time{}, false
 	}
 	switch {
-	case o.Class == fettle.Refused:
+	case o.Class == fettle.Refused && o.Fate == fettle.NeverWillBe:
 		m.world.Release(p.Key)
 		if !undo && !r.begun() {
 			m.unattempt(r)
@@ -45,8 +45,9 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 			p.Again = 0
 		}
 		m.phase(r, PhaseRecover, m.now.Add(backoff(p.Again)))
+		m.unanswered(r, step, o)
 		if p.Again > 8 {
-			m.stuck(r, o.Key)
+			m.stuck(r, o)
 		}
 	case o.Class != "":
 		m.failedStep(r, step, fmt.Sprintf("%s: %s", o.Class, o.Error))
@@ -55,6 +56,20 @@ func (m *Mind) outcome(r *Record, o fettle.Outcome) {
 	default:
 		m.done(r, step, o)
 	}
+}
+
+// unanswered says why an agent does not say what became of a dispatch. A refusal is no
+// word about it: who is asked may have begun the step before it came to refuse.
+func (m *Mind) unanswered(r *Record, step fettle.Step, o fettle.Outcome) {
+	if o.Class != fettle.Refused {
+		return
+	}
+	why := "the agent refuses to say what became of " + o.Key + ": " + o.Error
+	if r.Why == why {
+		return
+	}
+	r.Why = why
+	m.tell(r, fettle.Event{Kind: fettle.EvNote, Step: step.ID, Key: o.Key, Text: why})
 }
 
 // unattempt forgets the last attempt: its first step was never done, so nothing

@@ -39,12 +39,16 @@ func (m *Mind) tellOfRefusals(r *Record, no []fettle.Verdict, why string) {
 // stuck calls a person, once, about a step of which nobody can say what became of
 // it: its machine may never come back to tell, and everything that would touch the
 // same waits for it.
-func (m *Mind) stuck(r *Record, key string) {
-	text := "it is still not known what became of " + key + "; nothing else is done until it is (`fettle incident refuse " + r.ID + "` once you know)"
-	r.Why = text
-	if slices.ContainsFunc(r.Story, func(e fettle.Event) bool { return e.Kind == fettle.EvEscalated && e.Text == text }) {
+func (m *Mind) stuck(r *Record, o fettle.Outcome) {
+	if slices.ContainsFunc(r.Story, func(e fettle.Event) bool { return e.Kind == fettle.EvEscalated && e.Key == o.Key }) {
 		return
 	}
-	m.tell(r, fettle.Event{Kind: fettle.EvEscalated, Key: key, Text: text})
+	text := "it is still not known what became of " + o.Key
+	if o.Error != "" {
+		text += " (" + o.Error + ")"
+	}
+	text += "; nothing else is done until it is (`fettle incident refuse " + r.ID + "` once you know)"
+	r.Why = text
+	m.tell(r, fettle.Event{Kind: fettle.EvEscalated, Key: o.Key, Text: text})
 	m.decisions = append(m.decisions, Decision{Kind: Call, Incident: r.ID, Text: text})
 }

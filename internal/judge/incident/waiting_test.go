@@ -121,3 +121,64 @@ func TestRefusedByTheAgentForLong(t *testing.T) {
 		t.Errorf("%d attempts are remembered, and nothing was tried", r.Progress.Attempt)
 	}
 }
+
+// TestRefusalSaysNothingOfTheFate: an agent that refuses to be asked (its executor has
+// met no server since it started, it doubts the log, the leader is not its own) has not
+// said that the step was never begun. It is asked again under the same key, what the step
+// claims stays claimed, and nothing is begun beside it, until somebody knows.
+func TestRefusalSaysNothingOfTheFate(t *testing.T) {
+	refusal := fettle.Outcome{Schema: 1, Fate: fettle.UnknownFate, Class: fettle.Refused, Error: "no server was met since this executor started"}
+	lost := fettle.Outcome{Schema: 1, Fate: fettle.UnknownFate, Class: fettle.NoAnswer, Error: "the agent did not answer in time"}
+	for _, c := range []struct {
+		name  string
+		first fettle.Outcome // of the dispatch
+		last  fettle.Fate    // what is found in the end
+	}{
+		{"its answer was lost, and it was done", lost, fettle.Done},
+		{"refused, and it was done", refusal, fettle.Done},
+		{"refused, and it never will be", refusal, fettle.NeverWillBe},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLone(t, fettle.Automatic, failedUnit()...)
+			l.take(0, incident.Input{Observations: l.seen(0)})
+			key, refused, known := "", 0, false
+			for at := time.Second; at < 2*time.Minute && !known; at += time.Second {
+				in := incident.Input{Observations: l.seen(at)}
+				switch r := l.records[0]; {
+				case r.Progress.Phase == incident.PhaseIntent && key == "":
+					key = r.Progress.Key
+					out := c.first
+					out.Key = key
+					in.Outcome = &out
+				case key == "":
+				case r.Progress.Key != key:
+					t.Fatalf("%s was begun, and what became of %s is not known", r.Progress.Key, key)
+				case refused < 4:
+					refused++
+					out := refusal
+					out.Key = key
+					in.Outcome = &out
+				default:
+					in.Outcome = &fettle.Outcome{Schema: 1, Key: key, Fate: c.last}
+					known = true
+				}
+				l.take(at, in)
+				if r := l.records[0]; key != "" && !known && !strings.Contains(r.Why, "no server was met") && refused > 0 {
+					t.Errorf("after a refusal its reason is %q", r.Why)
+				}
+			}
+			if !known {
+				t.Fatal("nothing was ever begun")
+			}
+			if in := l.only(); c.last == fettle.Done && in.State != fettle.Verifying {
+				t.Errorf("it was done, and the incident is %s (%s)", in.State, in.Why)
+			}
+			for at := 2 * time.Minute; at < 3*time.Minute; at += time.Second {
+				l.take(at, incident.Input{Observations: l.seen(at)})
+			}
+			if again := l.records[0].Progress.Key != key; c.last == fettle.NeverWillBe && !again {
+				t.Error("it never will be, and is not tried again under a new key")
+			}
+		})
+	}
+}
