@@ -73,15 +73,11 @@ func (a *mini) run(ctx context.Context, ends *ends) {
 }
 
 func (a *mini) session(ctx context.Context) error {
-	conn, err := wire.Dial(a.address, pki.ClientTLS(func() *pki.Identity { return a.id }, time.Now))
+	stream, err := wire.Dialer(nil).Direct(ctx, a.address, pki.ClientTLS(func() *pki.Identity { return a.id }, time.Now))
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stream, err := wire.NewAgentServiceClient(conn).Session(ctx)
-	if err != nil {
-		return err
-	}
+	defer func() { _ = stream.CloseSend() }()
 	raw := func(m *wire.SessionRequest) error {
 		m.NowNs = time.Now().UnixNano()
 		return stream.Send(m)

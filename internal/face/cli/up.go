@@ -47,7 +47,7 @@ func stayLean() { collectAt(50) }
 // serverGrowth is by how much of what lives a server's memory may grow before it is
 // collected, in percent. With ten thousand agents nearly all of it lives for long, so
 // that more would be paid for by each of them.
-const serverGrowth = 25
+const serverGrowth = 20
 
 // crowdGrowth is the same while many agents come at once. What they leave behind is mostly
 // garbage then, and to look through all that lives again and again would take half of the

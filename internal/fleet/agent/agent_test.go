@@ -415,7 +415,7 @@ func TestSilentServer(t *testing.T) {
 	}
 	o.Server = l.Addr().String()
 	mute := &mute{fleet: ca.Fleet(), came: make(chan struct{}, 16)}
-	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }), wire.NewTurnstile())...)
+	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }), wire.NewTurnstile(), nil)...)
 	wire.RegisterAgentServiceServer(g, mute)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()

@@ -139,7 +139,7 @@ func serve(t *testing.T, of identities, s wire.AgentServiceServer) (address stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return of.server }), wire.NewTurnstile())...)
+	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return of.server }), wire.NewTurnstile(), nil)...)
 	wire.RegisterAgentServiceServer(g, s)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()

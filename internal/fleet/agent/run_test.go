@@ -86,7 +86,7 @@ func byHand(t *testing.T, does func(machine.Command) (machine.Output, error)) *p
 		t.Fatal(err)
 	}
 	h := &hands{t: t, fleet: ca.Fleet(), ann: ann, came: make(chan *played, 1), over: make(chan struct{})}
-	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }), wire.NewTurnstile())...)
+	g := grpc.NewServer(wire.ServerOptions(pki.ServerTLS(func() *pki.Identity { return id }), wire.NewTurnstile(), nil)...)
 	wire.RegisterAgentServiceServer(g, h)
 	done := make(chan error, 1)
 	go func() { done <- g.Serve(l) }()

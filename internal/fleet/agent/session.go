@@ -128,7 +128,11 @@ func (a *Agent) session(ctx context.Context, address string) error {
 	x := &session{a: a, server: address, since: arming.Uptime, ctx: ctx, cancel: cancel, wake: make(chan struct{}, 1), taken: make(chan *wire.StoryTaken, 1)}
 	defer x.wg.Wait()
 	defer cancel(nil)
-	if x.stream, err = wire.NewAgentServiceClient(conn).Session(ctx); err != nil {
+	x.stream, err = a.o.Dial.Direct(ctx, address, pki.ClientTLS(a.identity.Load, wall))
+	if errors.Is(err, wire.ErrNoDirect) { // a server of an older version
+		x.stream, err = wire.NewAgentServiceClient(conn).Session(ctx)
+	}
+	if err != nil {
 		return explained(err)
 	}
 	in := make(chan *wire.SessionResponse)

@@ -3,6 +3,8 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"io"
 	"io/fs"
@@ -83,15 +85,19 @@ func TestWhoMayCallWhat(t *testing.T) {
 	if err := f.options.Register.Found(t.Context(), "s", "server", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	who := map[string]*connection{
-		"agent":      f.dial(joined),
-		"unadmitted": f.dial(mint(pki.RoleAgent, "never-joined")),
-		"server":     f.dial(mint(pki.RoleServer, "s")),
-		"stranger":   f.dial(mint(pki.RoleServer, "never-a-server")),
-		"viewer":     f.dial(mint(pki.RoleViewer, "v")),
-		"operator":   f.dial(mint(pki.RoleOperator, "o")),
-		"approver":   f.dial(mint(pki.RoleApprover, "a")),
-		"admin":      f.dial(mint(pki.RoleAdmin, "r")),
+	ids := map[string]*pki.Identity{
+		"agent":      joined,
+		"unadmitted": mint(pki.RoleAgent, "never-joined"),
+		"server":     mint(pki.RoleServer, "s"),
+		"stranger":   mint(pki.RoleServer, "never-a-server"),
+		"viewer":     mint(pki.RoleViewer, "v"),
+		"operator":   mint(pki.RoleOperator, "o"),
+		"approver":   mint(pki.RoleApprover, "a"),
+		"admin":      mint(pki.RoleAdmin, "r"),
+	}
+	who := map[string]*connection{}
+	for name, id := range ids {
+		who[name] = f.dial(id)
 	}
 	nobody, err := wire.Dial(f.address, pki.JoinTLS(f.ca.Pin(), time.Now))
 	if err != nil {
@@ -150,6 +156,31 @@ func TestWhoMayCallWhat(t *testing.T) {
 			}
 		}
 	}
+	// And a session on a connection of its own.
+	confs := map[string]*tls.Config{"nobody": pki.JoinTLS(f.ca.Pin(), time.Now)}
+	for name, id := range ids {
+		confs[name] = pki.ClientTLS(func() *pki.Identity { return id }, time.Now)
+	}
+	for name, conf := range confs {
+		stream, err := wire.Dialer(nil).Direct(t.Context(), f.address, conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(hello(joined.Name.Host())); err != nil && !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		m, err := stream.Recv()
+		if name == "agent" {
+			if m.GetWelcome() == nil {
+				t.Errorf("a session as %s: %v", name, err)
+			}
+		} else if code := status.Code(err); code != codes.PermissionDenied && code != codes.Unauthenticated || !strings.Contains(err.Error(), "(") {
+			t.Errorf("a session as %s: %v", name, err)
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := nobody.Invoke(t.Context(), "/fettle.wire.v1.AdminService/NoSuch", &wire.StatusRequest{}, &wire.StatusResponse{}); status.Code(err) != codes.Unimplemented {
 		t.Errorf("a method that is not there: %v", err)
 	}
@@ -185,9 +216,15 @@ func TestExpired(t *testing.T) {
 	b.seen(0, "the first look", true)
 	b.stop()
 	f.clock.set(pki.AgentLife + time.Hour) // the server's wall clock; the identity's own still says that it is valid
-	err := call(t, f.dial(b.id), wire.AgentService_Session_FullMethodName)
-	if status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "expired at") || !strings.Contains(err.Error(), "join again") {
-		t.Errorf("got %v", err)
+	stream, err := f.session(t.Context(), b.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, direct := stream.Recv()
+	for _, err := range []error{direct, call(t, f.dial(b.id), wire.AgentService_Session_FullMethodName)} {
+		if status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "expired at") || !strings.Contains(err.Error(), "join again") {
+			t.Errorf("got %v", err)
+		}
 	}
 	old, err := f.ca.Mint(pki.RoleAgent, b.id.Name.ID, time.Now().Add(-48*time.Hour), time.Hour)
 	if err != nil {
@@ -206,41 +243,41 @@ func TestExpired(t *testing.T) {
 // TestSessionEndsWithItsCertificate: a session is not longer than the certificate
 // that it was begun with, nor is it cut while the certificate holds.
 func TestSessionEndsWithItsCertificate(t *testing.T) {
-	f := newFleet(t)
-	b := f.box("one")
-	b.connected(0, true)
-	b.stop()
-	from := f.brain.mark()
-	short, err := f.ca.Mint(pki.RoleAgent, b.id.Name.ID, time.Now(), 1200*time.Millisecond)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn := f.dial(short)
-	stream, err := wire.NewAgentServiceClient(conn).Session(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Send(hello(b.host)); err != nil {
-		t.Fatal(err)
-	}
-	b.connected(from, true)
-	for {
-		m, err := stream.Recv()
+	eachWay(t, func(t *testing.T, f *fleet, session begin) {
+		b := f.box("one")
+		b.connected(0, true)
+		b.stop()
+		from := f.brain.mark()
+		short, err := f.ca.Mint(pki.RoleAgent, b.id.Name.ID, time.Now(), 1200*time.Millisecond)
 		if err != nil {
-			if !strings.Contains(err.Error(), "expired") {
-				t.Errorf("the session ended with %v", err)
-			}
-			break
+			t.Fatal(err)
 		}
-		if p := m.GetPing(); p != nil {
-			if err := stream.Send(&wire.SessionRequest{What: &wire.SessionRequest_Pong{Pong: &wire.Pong{Id: p.GetId()}}}); err != nil && !errors.Is(err, io.EOF) {
-				t.Fatal(err)
+		stream, err := session(t.Context(), short)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(hello(b.host)); err != nil {
+			t.Fatal(err)
+		}
+		b.connected(from, true)
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				if !strings.Contains(err.Error(), "expired") {
+					t.Errorf("the session ended with %v", err)
+				}
+				break
+			}
+			if p := m.GetPing(); p != nil {
+				if err := stream.Send(&wire.SessionRequest{What: &wire.SessionRequest_Pong{Pong: &wire.Pong{Id: p.GetId()}}}); err != nil && !errors.Is(err, io.EOF) {
+					t.Fatal(err)
+				}
 			}
 		}
-	}
-	if short.InTime(time.Now()) == nil {
-		t.Error("the session ended before its certificate")
-	}
+		if short.InTime(time.Now()) == nil {
+			t.Error("the session ended before its certificate")
+		}
+	})
 }
 
 func hello(host fettle.Subject) *wire.SessionRequest {
@@ -250,28 +287,29 @@ func hello(host fettle.Subject) *wire.SessionRequest {
 // TestSilentAgent: one that answers no ping is taken for lost, however well its
 // connection looks.
 func TestSilentAgent(t *testing.T) {
-	f := newFleet(t)
-	id, _ := f.join("silent")
-	stream, err := wire.NewAgentServiceClient(f.dial(id)).Session(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Send(hello(id.Name.Host())); err != nil {
-		t.Fatal(err)
-	}
-	pings := 0
-	for {
-		m, err := stream.Recv()
+	eachWay(t, func(t *testing.T, f *fleet, session begin) {
+		id, _ := f.join("silent")
+		stream, err := session(t.Context(), id)
 		if err != nil {
-			if !strings.Contains(err.Error(), "silent") || pings < 3 {
-				t.Errorf("after %d pings it ended with %v", pings, err)
+			t.Fatal(err)
+		}
+		if err := stream.Send(hello(id.Name.Host())); err != nil {
+			t.Fatal(err)
+		}
+		pings := 0
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				if !strings.Contains(err.Error(), "silent") || pings < 3 {
+					t.Errorf("after %d pings it ended with %v", pings, err)
+				}
+				return
 			}
-			return
+			if m.GetPing() != nil {
+				pings++
+			}
 		}
-		if m.GetPing() != nil {
-			pings++
-		}
-	}
+	})
 }
 
 // TestRenewal: an agent whose certificate is in its last third gets a new one, of
@@ -372,98 +410,116 @@ func TestTooLarge(t *testing.T) {
 	if status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("got %v", err)
 	}
+	own, err := tls.Dial("tcp", f.address, direct(id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	// Its end, if it is told: who sends so much may be cut off before it listens.
+	if _, err := own.Write(append(binary.BigEndian.AppendUint32([]byte{0}, 10<<20), bytes.Repeat([]byte("x"), 10<<20)...)); err == nil {
+		t.Error("10 MB were taken")
+	}
 	from := f.brain.mark()
 	b.toy.setUp(false)
 	b.seen(from, "the other agent's next word", false)
 }
 
+// direct is how a session's own connection is begun.
+func direct(id *pki.Identity) *tls.Config {
+	conf := pki.ClientTLS(func() *pki.Identity { return id }, time.Now)
+	conf.NextProtos = []string{wire.DirectProtocol}
+	return conf
+}
+
 // TestBadSessions: what an agent may not say ends its session, or is passed over,
 // and never the server.
 func TestBadSessions(t *testing.T) {
-	f := newFleet(t)
-	id, _ := f.join("bad")
-	host := id.Name.Host()
-	other := hello("host:other")
-	old := hello(host)
-	old.GetHello().Schema = wire.Oldest - 1
-	nameless := hello(host)
-	nameless.GetHello().Incarnation = ""
-	report := func(json string) *wire.SessionRequest {
-		return &wire.SessionRequest{NowNs: time.Now().UnixNano(), What: &wire.SessionRequest_Report{Report: &wire.Report{Observations: []*wire.Observation{{Json: []byte(json), AgeNs: -5}}}}}
-	}
-	for name, c := range map[string]struct {
-		send []*wire.SessionRequest
-		want codes.Code
-		text string
-	}{
-		"no hello":         {[]*wire.SessionRequest{report("{}")}, codes.InvalidArgument, "Hello"},
-		"another's name":   {[]*wire.SessionRequest{other}, codes.PermissionDenied, string(host)},
-		"too old":          {[]*wire.SessionRequest{old}, codes.FailedPrecondition, "upgrade"},
-		"no incarnation":   {[]*wire.SessionRequest{nameless}, codes.InvalidArgument, "incarnation"},
-		"two hellos":       {[]*wire.SessionRequest{hello(host), hello(host)}, codes.InvalidArgument, "second"},
-		"digest of naught": {[]*wire.SessionRequest{hello(host), {What: &wire.SessionRequest_Digest{Digest: &wire.Digest{Seen: []*wire.Seen{{Subject: "toy:x", Probe: "p"}}}}}}, codes.FailedPrecondition, "digest"},
-		"rubbish": {[]*wire.SessionRequest{hello(host), report("{"), report(`{"subject":"no subject","probe":"p"}`), report(`{"subject":"toy:a/b"}`),
-			report(`{"subject":"toy:a/b","probe":"fettle.agent","facts":{"connected":false}}`), report(`{"subject":"toy:a/b","probe":"p","edges":[{"from":"x","rel":"in","to":""}]}`),
-			report(`{"subject":"toy:a/b","probe":"p","facts":{"a":1.5}}`), {}, {What: &wire.SessionRequest_Outcome{}},
-			{What: &wire.SessionRequest_LookAnswer{LookAnswer: &wire.LookAnswer{Id: 7}}}, {What: &wire.SessionRequest_Pong{}},
-			hello(host)}, codes.InvalidArgument, "second"}, // it lived until the second hello
-	} {
-		t.Run(name, func(t *testing.T) {
-			from := f.brain.mark()
-			stream, err := wire.NewAgentServiceClient(f.dial(id)).Session(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range c.send {
-				if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
+	eachWay(t, func(t *testing.T, f *fleet, session begin) {
+		id, _ := f.join("bad")
+		host := id.Name.Host()
+		other := hello("host:other")
+		old := hello(host)
+		old.GetHello().Schema = wire.Oldest - 1
+		nameless := hello(host)
+		nameless.GetHello().Incarnation = ""
+		report := func(json string) *wire.SessionRequest {
+			return &wire.SessionRequest{NowNs: time.Now().UnixNano(), What: &wire.SessionRequest_Report{Report: &wire.Report{Observations: []*wire.Observation{{Json: []byte(json), AgeNs: -5}}}}}
+		}
+		for name, c := range map[string]struct {
+			send []*wire.SessionRequest
+			want codes.Code
+			text string
+		}{
+			"no hello":         {[]*wire.SessionRequest{report("{}")}, codes.InvalidArgument, "Hello"},
+			"another's name":   {[]*wire.SessionRequest{other}, codes.PermissionDenied, string(host)},
+			"too old":          {[]*wire.SessionRequest{old}, codes.FailedPrecondition, "upgrade"},
+			"no incarnation":   {[]*wire.SessionRequest{nameless}, codes.InvalidArgument, "incarnation"},
+			"two hellos":       {[]*wire.SessionRequest{hello(host), hello(host)}, codes.InvalidArgument, "second"},
+			"digest of naught": {[]*wire.SessionRequest{hello(host), {What: &wire.SessionRequest_Digest{Digest: &wire.Digest{Seen: []*wire.Seen{{Subject: "toy:x", Probe: "p"}}}}}}, codes.FailedPrecondition, "digest"},
+			"rubbish": {[]*wire.SessionRequest{hello(host), report("{"), report(`{"subject":"no subject","probe":"p"}`), report(`{"subject":"toy:a/b"}`),
+				report(`{"subject":"toy:a/b","probe":"fettle.agent","facts":{"connected":false}}`), report(`{"subject":"toy:a/b","probe":"p","edges":[{"from":"x","rel":"in","to":""}]}`),
+				report(`{"subject":"toy:a/b","probe":"p","facts":{"a":1.5}}`), {}, {What: &wire.SessionRequest_Outcome{}},
+				{What: &wire.SessionRequest_LookAnswer{LookAnswer: &wire.LookAnswer{Id: 7}}}, {What: &wire.SessionRequest_Pong{}},
+				hello(host)}, codes.InvalidArgument, "second"}, // it lived until the second hello
+		} {
+			t.Run(name, func(t *testing.T) {
+				from := f.brain.mark()
+				stream, err := session(t.Context(), id)
+				if err != nil {
 					t.Fatal(err)
 				}
-			}
-			for err == nil {
-				_, err = stream.Recv()
-			}
-			if status.Code(err) != c.want || !strings.Contains(err.Error(), c.text) {
-				t.Errorf("got %v, want %v with %q", err, c.want, c.text)
-			}
-			f.brain.mu.Lock()
-			defer f.brain.mu.Unlock()
-			for _, in := range f.brain.fed[from:] {
-				for _, o := range in.Observations {
-					if o.Host != f.server.Subject() { // what the server itself sees is
-						t.Errorf("this was taken in: %+v", o)
+				for _, m := range c.send {
+					if err := stream.Send(m); err != nil && !errors.Is(err, io.EOF) {
+						t.Fatal(err)
 					}
 				}
-			}
-		})
-	}
+				for err == nil {
+					_, err = stream.Recv()
+				}
+				if status.Code(err) != c.want || !strings.Contains(err.Error(), c.text) {
+					t.Errorf("got %v, want %v with %q", err, c.want, c.text)
+				}
+				f.brain.mu.Lock()
+				defer f.brain.mu.Unlock()
+				for _, in := range f.brain.fed[from:] {
+					for _, o := range in.Observations {
+						if o.Host != f.server.Subject() { // what the server itself sees is
+							t.Errorf("this was taken in: %+v", o)
+						}
+					}
+				}
+			})
+		}
+	})
 }
 
 // TestSpeaksForItsOwnHost: whatever host an observation names, it is the agent's.
 func TestSpeaksForItsOwnHost(t *testing.T) {
-	f := newFleet(t)
-	id, _ := f.join("liar")
-	stream, err := wire.NewAgentServiceClient(f.dial(id)).Session(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.Send(hello(id.Name.Host())); err != nil {
-		t.Fatal(err)
-	}
-	m := &wire.SessionRequest{NowNs: time.Now().UnixNano(), What: &wire.SessionRequest_Report{Report: &wire.Report{
-		Observations: []*wire.Observation{{Json: []byte(`{"subject":"toy:x/y","host":"host:victim","probe":"toy.state","facts":{"up":false}}`), AgeNs: int64(time.Hour)}},
-		Conditions:   [][]byte{[]byte(`{"code":"toy.odd","subject":"toy:x/y","state":"yes"}`), []byte(`{"code":"toy.down","subject":"toy:x/y","state":"yes"}`)},
-	}}}
-	if err := stream.Send(m); err != nil {
-		t.Fatal(err)
-	}
-	in := f.brain.awaitInput(t, 0, "the report", inputAbout("toy:x/y"))
-	if o := in.Observations[0]; o.Host != id.Name.Host() || time.Since(o.Asked) < time.Hour {
-		t.Errorf("it came as %+v", o)
-	}
-	if len(in.Conditions) != 1 || in.Conditions[0].Code != "toy.down" {
-		t.Errorf("conditions %+v: the cluster's is not an agent's to judge", in.Conditions)
-	}
-	if err := stream.CloseSend(); err != nil {
-		t.Fatal(err)
-	}
+	eachWay(t, func(t *testing.T, f *fleet, session begin) {
+		id, _ := f.join("liar")
+		stream, err := session(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(hello(id.Name.Host())); err != nil {
+			t.Fatal(err)
+		}
+		m := &wire.SessionRequest{NowNs: time.Now().UnixNano(), What: &wire.SessionRequest_Report{Report: &wire.Report{
+			Observations: []*wire.Observation{{Json: []byte(`{"subject":"toy:x/y","host":"host:victim","probe":"toy.state","facts":{"up":false}}`), AgeNs: int64(time.Hour)}},
+			Conditions:   [][]byte{[]byte(`{"code":"toy.odd","subject":"toy:x/y","state":"yes"}`), []byte(`{"code":"toy.down","subject":"toy:x/y","state":"yes"}`)},
+		}}}
+		if err := stream.Send(m); err != nil {
+			t.Fatal(err)
+		}
+		in := f.brain.awaitInput(t, 0, "the report", inputAbout("toy:x/y"))
+		if o := in.Observations[0]; o.Host != id.Name.Host() || time.Since(o.Asked) < time.Hour {
+			t.Errorf("it came as %+v", o)
+		}
+		if len(in.Conditions) != 1 || in.Conditions[0].Code != "toy.down" {
+			t.Errorf("conditions %+v: the cluster's is not an agent's to judge", in.Conditions)
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -10,7 +11,8 @@ import (
 )
 
 // TestHalfOpen: a thousand connections on which nobody says anything, or only the
-// beginning of a handshake, keep nobody else from being served, and are closed.
+// beginning of a handshake, and a hundred sessions of an agent without a first word, keep
+// nobody else from being served, and are closed.
 func TestHalfOpen(t *testing.T) {
 	t.Parallel() // it waits for the end of a handshake's time
 	f := newFleet(t)
@@ -26,6 +28,20 @@ func TestHalfOpen(t *testing.T) {
 		defer c.Close()
 		if i%2 == 0 {
 			if _, err := c.Write(hello); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open = append(open, c)
+	}
+	id, _ := f.join("mute")
+	for i := range 100 {
+		c, err := tls.Dial("tcp", f.address, direct(id))
+		if err != nil {
+			t.Fatalf("after %d sessions: %v", i, err)
+		}
+		defer c.Close()
+		if i%2 == 0 {
+			if _, err := c.Write([]byte{0, 0}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -279,6 +279,30 @@ func (f *fleet) dial(id *pki.Identity) *connection {
 	return conn
 }
 
+// begin begins a session as an agent.
+type begin func(ctx context.Context, id *pki.Identity) (wire.AgentService_SessionClient, error)
+
+// session is how an agent of today begins one: on a connection of its own.
+func (f *fleet) session(ctx context.Context, id *pki.Identity) (wire.AgentService_SessionClient, error) {
+	return wire.Dialer(nil).Direct(ctx, f.address, pki.ClientTLS(func() *pki.Identity { return id }, time.Now))
+}
+
+// eachWay runs a test with both ways to begin a session: today's, and that of an agent
+// of an older version, which calls by gRPC.
+func eachWay(t *testing.T, test func(t *testing.T, f *fleet, session begin)) {
+	t.Helper()
+	t.Run("its own connection", func(t *testing.T) {
+		f := newFleet(t)
+		test(t, f, f.session)
+	})
+	t.Run("a call", func(t *testing.T) {
+		f := newFleet(t)
+		test(t, f, func(ctx context.Context, id *pki.Identity) (wire.AgentService_SessionClient, error) {
+			return wire.NewAgentServiceClient(f.dial(id)).Session(ctx)
+		})
+	})
+}
+
 // join lets a machine in, over the socket.
 func (f *fleet) join(label string) (*pki.Identity, string) {
 	f.t.Helper()

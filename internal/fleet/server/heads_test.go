@@ -73,7 +73,7 @@ func (l *logged) open(h *wire.SignedHead) loghead.Statement {
 // session says hello with a head, and returns the stream and the welcome.
 func (l *logged) session(kept *wire.LogHead) (wire.AgentService_SessionClient, *wire.Welcome) {
 	l.t.Helper()
-	stream, err := wire.NewAgentServiceClient(l.dial(l.id)).Session(l.t.Context())
+	stream, err := l.fleet.session(l.t.Context(), l.id)
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func BenchmarkRun(b *testing.B) {
 func echo(ctx context.Context, b *testing.B, f *fleet, all *sync.WaitGroup, label string) {
 	b.Helper()
 	id, _ := f.join(label)
-	stream, err := wire.NewAgentServiceClient(f.dial(id)).Session(ctx)
+	stream, err := f.session(ctx, id)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -496,7 +496,7 @@ func TestRunHostileAgent(t *testing.T) {
 			id, _ := f.join(c.name)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			stream, err := wire.NewAgentServiceClient(f.dial(id)).Session(ctx)
+			stream, err := f.session(ctx, id)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -170,10 +170,11 @@ func (s *Server) Run(ctx context.Context, brain Brain, listeners ...net.Listener
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	g := grpc.NewServer(append(wire.ServerOptions(pki.ServerTLS(s.identity.Load), s.turnstile),
+	serving := &agents{s: s}
+	g := grpc.NewServer(append(wire.ServerOptions(pki.ServerTLS(s.identity.Load), s.turnstile, s.direct(ctx, serving)),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream(ctx)))...)
 	wire.RegisterEnrolServiceServer(g, &enrol{s: s})
-	wire.RegisterAgentServiceServer(g, &agents{s: s})
+	wire.RegisterAgentServiceServer(g, serving)
 	wire.RegisterAdminServiceServer(g, &admin{s: s})
 	wire.RegisterServerServiceServer(g, &servers{s: s})
 

@@ -58,7 +58,7 @@ func (s *spine) raw(t *testing.T, id *pki.Identity) *raw {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	stream, err := wire.NewAgentServiceClient(s.dial(id)).Session(ctx)
+	stream, err := s.session(ctx, id)
 	if err != nil {
 		t.Fatal(err)
 	}

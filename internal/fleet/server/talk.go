@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
 	"fettle/internal/fleet/member"
@@ -28,9 +31,72 @@ type agents struct {
 	s *Server
 }
 
-// talk is a call of an agent, from its first message on. Two goroutines stand behind
-// it, and both wait with a small stack, for there are as many as agents: the handler,
-// which does nothing but wait for the end, and one that reads, and does all the work.
+// direct takes sessions that come on a connection of their own, until ctx ends. What
+// stands before the handler is what gRPC would call.
+func (s *Server) direct(ctx context.Context, a *agents) wire.TakeDirect {
+	before := s.stream(ctx)
+	info := &grpc.StreamServerInfo{FullMethod: wire.AgentService_Session_FullMethodName, IsClientStream: true, IsServerStream: true}
+	return func(conn net.Conn, known credentials.TLSInfo) {
+		s.sessions.Go(func() {
+			d := wire.NewDirect(context.Background(), conn, known) // ctx ends it by way of what stands before
+			d.Finish(before(a, d, info, func(_ any, ss grpc.ServerStream) error {
+				return a.alone(&grpc.GenericServerStream[wire.SessionRequest, wire.SessionResponse]{ServerStream: ss}, d)
+			}))
+		})
+	}
+}
+
+// alone is Session on a connection of its own: one goroutine, which reads. It waits with a
+// small stack, since there are as many as agents, so what was read is taken in by another.
+func (a *agents) alone(stream wire.AgentService_SessionServer, d *wire.Direct) error {
+	t, stop := a.s.talk(stream)
+	defer stop()
+	defer context.AfterFunc(t.ctx, d.Interrupt)()
+	late := time.AfterFunc(helloWait, func() { t.cancel(context.DeadlineExceeded) })
+	defer late.Stop()
+	taken := make(chan struct{}, 1)
+	var m *wire.Message
+	take := func() {
+		t.read(m)
+		taken <- struct{}{}
+	}
+	for t.ctx.Err() == nil {
+		var err error
+		if m, err = d.Next(); err != nil {
+			t.broke(err)
+			break
+		}
+		late.Stop()
+		a.s.sessions.Go(take)
+		<-taken
+	}
+	return t.end(context.Cause(t.ctx))
+}
+
+// read takes in a message that has come.
+func (t *talk) read(m *wire.Message) {
+	at := t.s.o.Clock.Now()
+	said := &wire.SessionRequest{}
+	err := m.Read(said)
+	if err == nil {
+		err = t.take(answer{said, at})
+	}
+	if err != nil {
+		t.cancel(err)
+	}
+}
+
+// broke ends the talk, since nothing more can be read.
+func (t *talk) broke(err error) {
+	if errors.Is(err, io.EOF) {
+		err = errors.New("the agent ended it")
+	}
+	t.cancel(&brokenError{err})
+}
+
+// talk is a call of an agent, from its first message on. Behind one that gRPC serves stand
+// two goroutines, and both wait with a small stack: the handler, which does nothing but
+// wait for the end, and one that reads, and does all the work.
 type talk struct {
 	s      *Server
 	who    caller
@@ -52,7 +118,7 @@ func (a *agents) Session(stream wire.AgentService_SessionServer) error {
 	defer stop()
 	// Reading a stream ends only when the handler has returned, so it runs beside it,
 	// and Serve waits for it.
-	a.s.sessions.Go(t.read)
+	a.s.sessions.Go(t.listen)
 	<-t.ctx.Done()
 	return t.end(context.Cause(t.ctx))
 }
@@ -65,18 +131,15 @@ func (s *Server) talk(stream wire.AgentService_SessionServer) (*talk, func()) {
 	return &talk{s: s, who: who, stream: stream, ctx: ctx, cancel: cancel}, func() { stop(); cancel(nil) }
 }
 
-// read takes in what the agent sends until the call ends, which it ends when that
+// listen takes in what the agent sends until the call ends, which it ends when that
 // cannot be.
-func (t *talk) read() {
+func (t *talk) listen() {
 	late := time.AfterFunc(helloWait, func() { t.cancel(context.DeadlineExceeded) })
 	defer late.Stop()
 	for {
 		m, err := t.stream.Recv()
 		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = errors.New("the agent ended it")
-			}
-			t.cancel(&brokenError{err})
+			t.broke(err)
 			return
 		}
 		late.Stop()

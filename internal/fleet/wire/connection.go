@@ -22,6 +22,8 @@ const (
 	keepaliveWait  = 10 * time.Second
 	connectWait    = 5 * time.Second
 	handshakeWait  = 10 * time.Second
+	// An agent's calls are few, so its connection for them is not kept.
+	idleAfter = time.Minute
 )
 
 // CallTimeout bounds every call that is no stream, where the caller names no
@@ -37,10 +39,15 @@ const maxStreams = 64
 const serverWrites = 4 << 10
 
 // ServerOptions are how a server serves: mutual TLS, limits, keepalive. Its listeners
-// go through the same turnstile.
-func ServerOptions(conf *tls.Config, turnstile *Turnstile) []grpc.ServerOption {
+// go through the same turnstile. Connections on which a session is spoken directly are
+// direct's; where it is nil there are none.
+func ServerOptions(conf *tls.Config, turnstile *Turnstile, direct TakeDirect) []grpc.ServerOption {
+	if direct != nil {
+		conf = conf.Clone()
+		conf.NextProtos = append(conf.NextProtos, DirectProtocol)
+	}
 	return []grpc.ServerOption{
-		grpc.Creds(&paced{credentials.NewTLS(conf), turnstile}),
+		grpc.Creds(&paced{credentials.NewTLS(conf), turnstile, direct}),
 		grpc.MaxRecvMsgSize(MaxMessage),
 		grpc.MaxSendMsgSize(MaxMessage),
 		grpc.MaxHeaderListSize(16 << 10),
@@ -80,6 +87,7 @@ func (d Dialer) Client(address string, conf *tls.Config) (*grpc.ClientConn, erro
 	conn, err := grpc.NewClient("passthrough:///"+address, append(d.options(), grpc.WithTransportCredentials(credentials.NewTLS(conf)),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithIdleTimeout(idleAfter),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 		grpc.WithReadBufferSize(0),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second}, MinConnectTimeout: connectWait}),

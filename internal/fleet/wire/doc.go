@@ -36,8 +36,9 @@
 //
 // # Limits
 //
-// A message has at most MaxMessage bytes; larger ones are refused by the receiver
-// and the connection goes on. Senders keep batches below Chunk. Every call but
+// A message has at most MaxMessage bytes; larger ones are refused by the receiver:
+// that ends the call, of a session on a connection of its own (DirectProtocol) that one,
+// and nothing else. Senders keep batches below Chunk. Every call but
 // the streams has a deadline, and a silent peer is noticed by the pings of the
 // session, after that by the keepalive of the connection.
 //

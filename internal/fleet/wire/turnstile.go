@@ -231,10 +231,25 @@ func letIn(list *[]*turn) bool {
 type paced struct {
 	credentials.TransportCredentials
 	turnstile *Turnstile
+	direct    TakeDirect
 }
+
+// TakeDirect takes over a connection on which a session is spoken directly. It does not
+// block.
+type TakeDirect func(net.Conn, credentials.TLSInfo)
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (p *paced) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := p.shake(raw)
+	if known, ok := info.(credentials.TLSInfo); err == nil && ok && known.State.NegotiatedProtocol == DirectProtocol {
+		p.direct(conn, known)
+		return nil, nil, credentials.ErrConnDispatched
+	}
+	return conn, info, err
+}
+
+// shake is the handshake, when its turn has come.
+func (p *paced) shake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	c := &shaking{Conn: raw, turnstile: p.turnstile, came: sync.OnceFunc(p.turnstile.came)}
 	quiet := time.AfterFunc(quietAfter, c.came)
 	defer quiet.Stop()
@@ -244,7 +259,7 @@ func (p *paced) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, e
 
 // Clone implements credentials.TransportCredentials.
 func (p *paced) Clone() credentials.TransportCredentials {
-	return &paced{p.TransportCredentials.Clone(), p.turnstile}
+	return &paced{p.TransportCredentials.Clone(), p.turnstile, p.direct}
 }
 
 // shaking is a connection whose handshake is under way. What waits for the other side
